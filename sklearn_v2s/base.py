@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the classifier and the transformer share: series, source, perturbation."""
+
+import copy
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_v2s._compat import Interval, StrOptions
+from sklearn_v2s.devices import resolve_device
+from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.reprogramming import (
+    Perturbation,
+    ReprogrammedSource,
+    collect_outputs,
+)
+from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+
+__all__ = ["BaseV2S"]
+
+
+class BaseV2S(BaseEstimator):
+    """Base of the estimators: series in, source outputs out.
+
+    Subclasses hold the `ReprogrammedSource` and return it from `_reprogrammed`.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "source": "no_validation",
+        "source_output": [StrOptions({"logits", "embedding", "both"})],
+        "n_views": [Interval(Integral, 1, None, closed="left")],
+        "n_segments": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "input_gain": [Interval(Real, 0, None, closed="neither")],
+        "init_scale": [Interval(Real, 0, None, closed="left")],
+        "normalization": [StrOptions({"global", "series"}), None],
+        "missing": [StrOptions({"error", "interpolate"})],
+        "precision": [StrOptions({"float32", "float64"})],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+    }
+
+    _normalizer: SeriesNormalizer
+    n_channels_in_: int
+    n_timepoints_in_: int
+    n_features_in_: int
+    unequal_length_: bool
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.missing == "interpolate"
+        return tags
+
+    def _reprogrammed(self) -> ReprogrammedSource:
+        raise NotImplementedError
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def _seeds(self, count: int) -> list[int]:
+        """Draw independent seeds; seed i does not depend on how many are drawn."""
+        rng = check_random_state(self.random_state)
+        root = np.random.SeedSequence(int(rng.randint(np.iinfo(np.int32).max)))
+        return [
+            int(child.generate_state(1, np.uint64)[0] >> 1)
+            for child in root.spawn(count)
+        ]
+
+    def _build(
+        self,
+        source: Any,
+        seeds: list[int],
+        *,
+        mask: bool = False,
+        dropout: float = 0.0,
+        train_gain: bool = False,
+    ) -> ReprogrammedSource:
+        """Return source, placement and a new perturbation for series as in fit."""
+        placement = ReplicaPlacement(
+            source.input_length,
+            n_channels=self.n_channels_in_,
+            n_timepoints=self.n_timepoints_in_,
+            n_segments=self.n_segments,
+        )
+        perturbation = Perturbation(
+            source.input_length,
+            [torch.Generator().manual_seed(seed) for seed in seeds],
+            init_scale=self.init_scale,
+            mask=placement.mask() if mask else None,
+            dropout=dropout,
+            input_gain=self.input_gain,
+            train_gain=train_gain,
+        )
+        return ReprogrammedSource(source, placement, perturbation).to(self._dtype)
+
+    def _series(self, X: Any) -> np.ndarray:
+        """Check X for a fitted estimator and return normalised series."""
+        check_is_fitted(self)
+        series, _ = check_series(self, X, reset=False, missing=self.missing)
+        return self._normalizer.transform(series)
+
+    def _on_device(self) -> ReprogrammedSource:
+        """Return the fitted module on the device of the parameter ``device``."""
+        module = self._reprogrammed()
+        device = resolve_device(self.device)
+        if device.type == "cpu":
+            return module
+        moved = copy.deepcopy(module).to(device)
+        moved.hear_with(copy_source(module.source).to(device))
+        return moved
+
+    def _outputs(self, X: Any) -> SourceOutputs:
+        series = self._series(X)
+        return collect_outputs(self._on_device(), series)
+
+    def source_outputs(self, X: Any) -> SourceOutputs:
+        """Return what the source model says about reprogrammed series.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        SourceOutputs
+            ``logits`` of shape (n, n_views, K), ``embedding`` of shape (n, n_views, d).
+        """
+        return self._outputs(X)
+
+    def reprogram(self, X: Any) -> np.ndarray:
+        """Return the waveforms that the source hears.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_views, input_length)
+            Samples at the source's sample rate (16 kHz for the shipped source).
+        """
+        series = self._series(X)
+        module = self._reprogrammed()
+        with torch.inference_mode():
+            delta = module.perturbation.delta
+            was_training = module.training
+            waveforms = module.eval().waveforms(torch.from_numpy(series).to(delta))
+            module.train(was_training)
+        return waveforms.numpy()
+
+    @property
+    def _perturbation(self) -> np.ndarray:
+        return self._reprogrammed().perturbation.effective().detach().cpu().numpy()

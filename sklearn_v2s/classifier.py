@@ -1,0 +1,769 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`V2SClassifier`: Voice2Series as a scikit-learn classifier."""
+
+import os
+import warnings
+from numbers import Integral, Real
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, clone
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_v2s import persistence
+from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
+from sklearn_v2s.base import BaseV2S
+from sklearn_v2s.devices import resolve_device
+from sklearn_v2s.label_mapping import (
+    BayesianLabelMapping,
+    ContiguousLabelMapping,
+    FrequencyLabelMapping,
+    IterativeLabelMapping,
+    LinearLabelMapping,
+    RandomLabelMapping,
+)
+from sklearn_v2s.reprogramming import ReprogrammedSource, collect_outputs
+from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.sources.contract import copy_source
+from sklearn_v2s.sources.registry import load_source
+from sklearn_v2s.training import (
+    LinearHead,
+    MatrixHead,
+    SourceOutput,
+    TargetModule,
+    V2SNet,
+    build_net,
+    mapping_input,
+    stratified_validation_rows,
+)
+from sklearn_v2s.weights import balance_classes, check_weights
+
+__all__ = ["V2SClassifier"]
+
+_LABEL_MAPPINGS: dict[str, type] = {
+    "random": RandomLabelMapping,
+    "contiguous": ContiguousLabelMapping,
+    "frequency": FrequencyLabelMapping,
+    "iterative": IterativeLabelMapping,
+    "bayesian": BayesianLabelMapping,
+    "linear": LinearLabelMapping,
+}
+
+_HISTORY_COLUMNS = ("epoch", "train_loss", "valid_loss", "dur")
+# Smallest score of a class: keeps logarithms finite.
+_TINY = np.finfo(np.float64).tiny
+
+
+class V2SClassifier(ClassifierMixin, BaseV2S):
+    """Classify time series with a frozen speech model (Voice2Series).
+
+    A series is placed in one second of sound, a learned perturbation is added, a frozen
+    keyword recogniser listens, and a label mapping reduces its outputs to the user's
+    classes. `fit` learns the perturbation by gradient and the label mapping from the
+    source outputs that result.
+
+    The defaults are this package's own choice, made by cross-validation on training
+    data; `from_paper` gives the setting of the paper.
+
+    Parameters
+    ----------
+    source : str, path-like or nn.Module, default="attrnn"
+        Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
+        module that meets the source contract. It is never changed.
+    source_output : {"logits", "embedding", "both"}, default="embedding"
+        What a learned label mapping reads. The other mappings read words and need
+        ``"logits"``, the paper's choice.
+    n_views : int, default=4
+        Number of perturbations, each a pass through the source.
+    n_segments : int or "auto", default="auto"
+        Number m of replicas of a series in the waveform; ``"auto"`` takes 8, or as many
+        as fit.
+    mask : bool, default=False
+        Keep the perturbation away from the samples where a series sits (M of eq. 1).
+    dropout : float, default=0.0
+        Share of the perturbation's samples that are zeroed, the same for a whole step;
+        off at prediction.
+    input_gain : float, default=0.3
+        Factor of the normalised series against the perturbation, at the start.
+    train_gain : bool, default=False
+        Learn that factor too.
+    init_scale : float, default=0.1
+        The initial perturbation is uniform in ``[-init_scale, init_scale]``.
+    label_mapping : str or transformer, default="linear"
+        ``"random"`` (many-to-one, the paper), ``"contiguous"``, ``"frequency"``,
+        ``"iterative"``, ``"bayesian"``, ``"linear"``, or an instance, which is cloned.
+    mapping_size : int, default=None
+        Source classes for each target class; None takes as many as there are,
+        ``floor(K / C)``. Without effect on mappings that give every source class a
+        weight (Bayesian and linear) and on instances.
+    max_epochs : int, default=10
+        Passes over the training data. 0 keeps the random perturbation.
+    batch_size : int, default=64
+        Series for each step.
+    lr : float, default=0.003
+        Learning rate of Adam.
+    lr_schedule : {"constant", "cosine"}, default="cosine"
+        Course of the learning rate.
+    l2 : float, default=0.0
+        Factor of the squared perturbation in the loss.
+    early_stopping : bool, default=False
+        Hold out a stratified part of the training data and return the epoch with the
+        least loss there.
+    validation_fraction : float, default=0.1
+        Share of each class to hold out.
+    n_iter_no_change : int, default=10
+        Stop after so many epochs without a better validation loss.
+    class_weight : dict, "balanced" or None, default=None
+        Factors of the sample weights by class.
+    warm_start : bool, default=False
+        Go on from the perturbation of the previous call of `fit`.
+    normalization : {"global", "series"} or None, default="global"
+        Remove mean and scale of the training data, of each series, or nothing.
+    missing : {"error", "interpolate"}, default="error"
+        What to do with NaN.
+    precision : {"float32", "float64"}, default="float32"
+        Arithmetic of perturbation and source.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
+    random_state : int, RandomState instance or None, default=None
+        Of initial values, dropout, order, validation part and random mapping.
+    verbose : int, default=0
+        1 shows a progress bar over the epochs.
+    callbacks : list of skorch callbacks, default=None
+        Called during training.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The target classes.
+    perturbation_ : ndarray of shape (n_views, input_length)
+        What is added to the placed series.
+    input_gain_ : ndarray of shape (n_views,)
+        Factor of the normalised series.
+    label_mapping_ : transformer
+        The fitted label mapping; its classes are the positions in `classes_`.
+    net_ : skorch.NeuralNet
+        The trained net, on the CPU.
+    history_ : list of dict
+        Losses and seconds of each epoch.
+    n_iter_ : int
+        Epochs trained.
+    n_features_in_ : int
+        Values of a series, over all channels.
+    n_timepoints_in_, n_channels_in_ : int
+        Shape of a series.
+
+    See Also
+    --------
+    V2STransformer : Source outputs as features.
+
+    Notes
+    -----
+    Several channels share the second, each with replicas in its own part. Series of
+    unequal length are padded with silence.
+
+    References
+    ----------
+    Yang, Tsai, Chen. Voice2Series: reprogramming acoustic models for time series
+    classification. ICML 2021. arXiv:2106.09296.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s import V2SClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(20, 50)).cumsum(axis=1)
+    >>> y = np.where(X[:, -1] > 0, "up", "down")
+    >>> classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
+    >>> classifier.predict_proba(X).shape
+    (20, 2)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseV2S._parameter_constraints,
+        "mask": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "train_gain": ["boolean"],
+        "label_mapping": [
+            StrOptions(set(_LABEL_MAPPINGS)),
+            HasMethods(["fit", "transform"]),
+        ],
+        "mapping_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"constant", "cosine"})],
+        "l2": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "callbacks": [list, None],
+    }
+
+    def __init__(
+        self,
+        source: Any = "attrnn",
+        *,
+        source_output: SourceOutput = "embedding",
+        n_views: int = 4,
+        n_segments: int | Literal["auto"] = "auto",
+        mask: bool = False,
+        dropout: float = 0.0,
+        input_gain: float = 0.3,
+        train_gain: bool = False,
+        init_scale: float = 0.1,
+        label_mapping: Any = "linear",
+        mapping_size: int | None = None,
+        max_epochs: int = 10,
+        batch_size: int = 64,
+        lr: float = 3e-3,
+        lr_schedule: Literal["constant", "cosine"] = "cosine",
+        l2: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        normalization: Literal["global", "series"] | None = "global",
+        missing: Literal["error", "interpolate"] = "error",
+        precision: Literal["float32", "float64"] = "float32",
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.source = source
+        self.source_output = source_output
+        self.n_views = n_views
+        self.n_segments = n_segments
+        self.mask = mask
+        self.dropout = dropout
+        self.input_gain = input_gain
+        self.train_gain = train_gain
+        self.init_scale = init_scale
+        self.label_mapping = label_mapping
+        self.mapping_size = mapping_size
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.l2 = l2
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.normalization = normalization
+        self.missing = missing
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    # Set by fit; declared here for type checkers.
+    classes_: np.ndarray
+    history_: list[dict[str, float]]
+    input_gain_: np.ndarray
+    label_mapping_: Any
+    n_iter_: int
+    net_: V2SNet
+    perturbation_: np.ndarray
+
+    @classmethod
+    def from_paper(cls, **overrides: Any) -> Self:
+        """Return a classifier with the setting of the paper (Algorithm 1).
+
+        ==================== ============ ============================================
+        parameter            value        where the paper says so
+        ==================== ============ ============================================
+        source_output        "logits"     eq. 4 reads the probabilities of the words
+        n_views              1            one perturbation
+        n_segments           1            tuned over 1 to 10 there; tune it likewise
+        mask                 True         M of eq. 1
+        dropout              0.0          tuned over 0 to 0.4 there; off at prediction
+        input_gain           1.0          no gain; series as UCR has them
+        init_scale           0.01936      "randomly"; the released code: Glorot uniform
+        label_mapping        "random"     sec. 3.2, many-to-one
+        mapping_size         None         maximal, floor(K / C), sec. 5.2
+        max_epochs           100          D.4
+        batch_size           32           D.4
+        lr, lr_schedule      0.05, const. Adam, step 6 of Algorithm 1 and D.4
+        l2                   0.04         D.4
+        early_stopping       True         "best performed model based on validation
+                                          loss", one of ten folds of the training data
+        validation_fraction  0.1          the same
+        n_iter_no_change     100          never stops before the last epoch
+        normalization        None         series as they come
+        ==================== ============ ============================================
+
+        Parameters
+        ----------
+        **overrides
+            Parameters to set otherwise.
+
+        Returns
+        -------
+        V2SClassifier
+            Not fitted.
+
+        References
+        ----------
+        Yang, Tsai, Chen. Voice2Series: reprogramming acoustic models for time series
+        classification. ICML 2021, Algorithm 1, sections 3.2, 5.1 to 5.3 and D.4.
+
+        Examples
+        --------
+        >>> from sklearn_v2s import V2SClassifier
+        >>> V2SClassifier.from_paper(n_segments=3).lr
+        0.05
+        """
+        paper: dict[str, Any] = {
+            "source_output": "logits",
+            "n_views": 1,
+            "n_segments": 1,
+            "mask": True,
+            "dropout": 0.0,
+            "input_gain": 1.0,
+            "train_gain": False,
+            "init_scale": 0.01936,
+            "label_mapping": "random",
+            "mapping_size": None,
+            "max_epochs": 100,
+            "batch_size": 32,
+            "lr": 0.05,
+            "lr_schedule": "constant",
+            "l2": 0.04,
+            "early_stopping": True,
+            "validation_fraction": 0.1,
+            "n_iter_no_change": 100,
+            "normalization": None,
+        }
+        return cls(**(paper | overrides))
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn the perturbation and the label mapping.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, or a list of series ``(t,)`` or ``(n_channels, t)`` of unequal
+            length.
+        y : array-like of shape (n,)
+            Labels of any kind.
+        sample_weight : array-like of shape (n,), default=None
+            Weights; a weight of 2 counts as the series twice, a weight of 0 as its
+            absence.
+
+        Returns
+        -------
+        V2SClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter cannot be used; the text names it, the value seen and
+            what is allowed.
+        """
+        continued = self.warm_start and hasattr(self, "net_")
+        before = (self.classes_, self.n_features_in_) if continued else None
+        series, codes, weight = self._check_training_data(X, y, sample_weight)
+        if before is not None and not (
+            np.array_equal(before[0], self.classes_)
+            and before[1] == self.n_features_in_
+        ):
+            raise ValueError(
+                "warm_start=True needs the classes and the length of the series of the "
+                f"previous fit ({list(before[0])}, {before[1]} values), got "
+                f"{list(self.classes_)} and {self.n_features_in_} values. Set "
+                "warm_start=False to begin anew."
+            )
+        series = self._prepare(series, codes, weight, continued)
+        if self.max_epochs > 0:
+            self._train(series, codes, weight)
+        self._finish()
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train for one pass over a part of the data.
+
+        The perturbation and a linear label mapping go on by gradient from where they
+        are; other label mappings stay what they were made of at the first call. (`fit`
+        in contrast ends with a label mapping fitted in closed form to all data.)
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series.
+        y : array-like of shape (n,)
+            Labels.
+        classes : array-like of shape (n_classes,), default=None
+            All classes; needed at the first call if `y` lacks some.
+        sample_weight : array-like of shape (n,), default=None
+            Weights.
+
+        Returns
+        -------
+        V2SClassifier
+            The classifier.
+        """
+        first = not hasattr(self, "net_")
+        given = None if classes is None else np.unique(classes)
+        if not first and given is not None and not np.array_equal(given, self.classes_):
+            raise ValueError(
+                f"classes={given.tolist()} is not the same as at the first call of "
+                f"partial_fit: {self.classes_.tolist()}."
+            )
+        known = given if first else self.classes_
+        series, codes, weight = self._check_training_data(
+            X, y, sample_weight, known, reset=first
+        )
+        if first:
+            series = self._prepare(series, codes, weight, continued=False)
+            self._start_net(len(series), None, schedule="constant")
+        else:
+            series = self._normalizer.transform(series)
+            self._module = self.net_.module_
+            self._enter_device(self._module)
+            self.net_.hold_optimizer_on(resolve_device(self.device))
+            # A cosine schedule of `fit` has left the learning rate at its end.
+            for group in self.net_.optimizer_.param_groups:
+                group["lr"] = self.lr
+        self._run(series, codes, weight, epochs=1)
+        self._read_head()
+        self._finish()
+        return self
+
+    def _check_training_data(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        classes: np.ndarray | None = None,
+        reset: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return series, encoded classes and weights of the rows that count."""
+        series, y = check_series(self, X, y, reset=reset, missing=self.missing)
+        check_classification_targets(y)
+        weight = check_weights(sample_weight, len(series))
+        # A series of weight zero is the same as no series.
+        counts = weight > 0
+        series, y, weight = series[counts], y[counts], weight[counts]
+        found, codes = np.unique(y, return_inverse=True)
+        if classes is not None:
+            unknown = np.setdiff1d(found, classes)
+            if len(unknown):
+                raise ValueError(
+                    f"y has the labels {unknown.tolist()}, which are not among the "
+                    f"classes {classes.tolist()}."
+                )
+            codes = np.searchsorted(classes, y)
+            found = classes
+        if len(found) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs samples of at least 2 classes, but y has "
+                f"only one class: {found[0]!r}."
+            )
+        self.classes_ = found
+        weight = weight * balance_classes(self.class_weight, found, codes, weight)
+        return series, codes, weight
+
+    def _new_mapping(self, seed: int) -> Any:
+        if not isinstance(self.label_mapping, str):
+            mapping = clone(self.label_mapping)
+        else:
+            mapping = _LABEL_MAPPINGS[self.label_mapping]()
+            parameters = mapping.get_params()
+            if "mapping_size" in parameters:
+                mapping.set_params(mapping_size=self.mapping_size)
+            if "random_state" in parameters:
+                mapping.set_params(random_state=seed % (2**32))
+        if getattr(mapping, "reads_logits", False) and self.source_output != "logits":
+            raise ValueError(
+                f"label_mapping={self.label_mapping!r} reads the words of the source, "
+                f"but source_output={self.source_output!r}. Set "
+                "source_output='logits', or label_mapping='linear', which reads any "
+                "output."
+            )
+        return mapping
+
+    def _prepare(
+        self,
+        series: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+        continued: bool,
+    ) -> np.ndarray:
+        """Build or take over the module, fit the mapping, return normalised series."""
+        seeds = self._seeds(3 + self.n_views)
+        self._shuffle_seed, self._split_seed, mapping_seed = seeds[:3]
+        if continued:
+            reprogrammed = self.net_.module_.reprogrammed
+        else:
+            self._normalizer = SeriesNormalizer(self.normalization).fit(series, weight)
+            reprogrammed = self._new_reprogrammed(
+                load_source(self.source, self._dtype), seeds[3:]
+            )
+            reprogrammed.placement.warn_if_resampling()
+        self._enter_device(reprogrammed)
+        series = self._normalizer.transform(series)
+        if not (continued and getattr(self.label_mapping_, "reads_logits", False)):
+            self.label_mapping_ = self._new_mapping(mapping_seed)
+            self._fit_mapping(reprogrammed, series, codes, weight)
+        self._module = self._target_module(reprogrammed)
+        return series
+
+    def _new_reprogrammed(self, source: Any, seeds: list[int]) -> ReprogrammedSource:
+        return self._build(
+            source,
+            seeds,
+            mask=self.mask,
+            dropout=self.dropout,
+            train_gain=self.train_gain,
+        )
+
+    def _enter_device(self, module: TargetModule | ReprogrammedSource) -> None:
+        """Move a module to the device of the fit; `_finish` brings it back."""
+        reprogrammed = (
+            module.reprogrammed if isinstance(module, TargetModule) else module
+        )
+        self._cpu_source = reprogrammed.source
+        device = resolve_device(self.device)
+        if device.type != "cpu":
+            module.to(device)
+            reprogrammed.hear_with(copy_source(self._cpu_source).to(device))
+
+    def _reads_logits(self) -> bool:
+        return getattr(self.label_mapping_, "reads_logits", False)
+
+    def _fit_mapping(
+        self,
+        reprogrammed: ReprogrammedSource,
+        series: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+    ) -> None:
+        outputs = collect_outputs(reprogrammed, series)
+        features = mapping_input(outputs, self.source_output, self._reads_logits())
+        n_classes = len(self.classes_)
+        # Only our own mappings know `classes`; others are asked to do without.
+        absent = len(np.unique(codes)) < n_classes
+        classes = {"classes": np.arange(n_classes)} if absent else {}
+        self.label_mapping_.fit(features, codes, sample_weight=weight, **classes)
+
+    def _target_module(self, reprogrammed: ReprogrammedSource) -> TargetModule:
+        mapping = self.label_mapping_
+        head: MatrixHead | LinearHead
+        if hasattr(mapping, "weights_") and hasattr(mapping, "aggregation"):
+            head = MatrixHead(mapping)
+        else:
+            source = reprogrammed.source
+            sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
+            sizes["both"] = sum(sizes.values())
+            n_features = sizes[self.source_output] * len(
+                reprogrammed.perturbation.delta
+            )
+            head = LinearHead(mapping, n_features, len(self.classes_))
+        delta = reprogrammed.perturbation.delta
+        return TargetModule(reprogrammed, head.to(delta), self.source_output)
+
+    def _start_net(self, n_train: int, validation: Any, schedule: Any) -> None:
+        self.net_ = build_net(
+            self._module,
+            self.label_mapping_,
+            n_train,
+            validation,
+            n_iter_no_change=self.n_iter_no_change,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            lr_schedule=schedule,
+            l2=self.l2,
+            seed=self._shuffle_seed,
+            device=self._module.reprogrammed.perturbation.delta.device,
+            verbose=self.verbose,
+            callbacks=self.callbacks,
+        )
+
+    def _run(
+        self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray, epochs: int
+    ) -> None:
+        # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
+        X = {"series": series, "sample_weight": weight / weight.mean()}
+        self.net_.partial_fit(X, codes, epochs=epochs)
+        if self.net_.interrupted_:
+            warnings.warn(
+                f"the training was interrupted after {len(self.net_.history)} complete "
+                f"epochs of {epochs}; the estimator keeps the best state so far.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _train(self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> None:
+        train, validation = np.arange(len(codes)), None
+        if self.early_stopping:
+            rng = np.random.default_rng(self._split_seed)
+            rows = stratified_validation_rows(codes, self.validation_fraction, rng)
+            train = np.setdiff1d(train, rows)
+            held_out = weight[rows] / weight[rows].mean()
+            validation = (
+                {"series": series[rows], "sample_weight": held_out},
+                codes[rows],
+            )
+        self._start_net(len(train), validation, self.lr_schedule)
+        self._run(series[train], codes[train], weight[train], self.max_epochs)
+        if not self._reads_logits():
+            self._fit_mapping(self._module.reprogrammed, series, codes, weight)
+
+    def _read_head(self) -> None:
+        """Make the label mapping what the gradient made of it."""
+        head = self._module.head
+        if isinstance(head, LinearHead) and isinstance(
+            self.label_mapping_, LinearLabelMapping
+        ):
+            self.label_mapping_.coef_ = head.weight.detach().double().cpu().numpy()
+            self.label_mapping_.intercept_ = head.bias.detach().double().cpu().numpy()
+            self.label_mapping_.temperature_ = 1.0
+
+    def _finish(self) -> None:
+        """Bring everything that is kept to the CPU and set the public attributes."""
+        if not hasattr(self, "net_") or self.net_.module_ is not self._module:
+            self._start_net(1, None, schedule="constant")
+        self._module.to("cpu")
+        self._module.reprogrammed.hear_with(self._cpu_source)
+        self.net_.hold_optimizer_on("cpu")
+        self.net_.forget_training()
+        self.history_ = [
+            {key: float(row[key]) for key in _HISTORY_COLUMNS if key in row}
+            for row in self.net_.history
+        ]
+        self.n_iter_ = len(self.history_)
+        self.perturbation_ = self._perturbation
+        gain = self._module.reprogrammed.perturbation.gain
+        self.input_gain_ = gain.detach().numpy()
+        del self._module, self._cpu_source
+
+    def _reprogrammed(self) -> ReprogrammedSource:
+        module = self._module if hasattr(self, "_module") else self.net_.module_
+        return module.reprogrammed
+
+    def _restore(
+        self, source: Any, mapping: Any, history: list[Any], **arrays: np.ndarray
+    ) -> None:
+        """Rebuild the fitted state from what a file holds."""
+        self._normalizer = SeriesNormalizer(self.normalization)
+        self._normalizer.mean_ = arrays["mean"]
+        self._normalizer.scale_ = arrays["scale"]
+        self.label_mapping_ = mapping
+        # The generators matter only to a later partial_fit.
+        self._shuffle_seed, *seeds = self._seeds(1 + self.n_views)
+        reprogrammed = self._new_reprogrammed(source, seeds)
+        with torch.no_grad():
+            reprogrammed.perturbation.delta.copy_(torch.from_numpy(arrays["delta"]))
+            reprogrammed.perturbation.log_gain.copy_(
+                torch.from_numpy(arrays["log_gain"])
+            )
+        self._module = self._target_module(reprogrammed)
+        self._cpu_source = source
+        self._finish()
+        self.history_, self.n_iter_ = history, len(history)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities of the target classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of `classes_`; rows sum to 1.
+        """
+        outputs = self._outputs(X)
+        features = mapping_input(outputs, self.source_output, self._reads_logits())
+        scores = np.asarray(self.label_mapping_.transform(features), dtype=np.float64)
+        # Equation 4 gives each class the mean of its words, which is no distribution
+        # yet. The offset decides nothing but rows without any score.
+        scores = np.maximum(scores, _TINY)
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return logarithms of `predict_proba`, of shape (n, n_classes)."""
+        return np.log(self.predict_proba(X))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return log-odds for two classes, log-probabilities for more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            Positive where the second of two classes is the likelier one.
+        """
+        log_proba = self.predict_log_proba(X)
+        if len(self.classes_) == 2:
+            return log_proba[:, 1] - log_proba[:, 0]
+        return log_proba
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each series, of shape (n,)."""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted classifier to a file without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            Target, usually ``*.safetensors``. It holds perturbation, label mapping,
+            classes, parameters, and name and SHA-256 of the source: tens of kilobytes
+            for each view.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is an object that no file can hold, such as a source module
+            or callbacks.
+        """
+        check_is_fitted(self)
+        persistence.save_classifier(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a classifier that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        V2SClassifier
+            Fitted; it predicts as before.
+
+        Raises
+        ------
+        TensorFileError
+            If the file is damaged.
+        CheckpointError
+            If the source of that name is another one here.
+        """
+        return persistence.load_classifier(cls, path)

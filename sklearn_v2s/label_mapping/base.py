@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all label mappings share: the checks, the contract and the word matrix."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags, check_array
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+AGGREGATIONS = ("probability", "logit")
+# A floor for scores: a row that underflows to zeros could not be divided by its sum.
+_SMALLEST = np.finfo(np.float64).tiny
+
+
+def check_option(name: str, value: object, options: Sequence[str]) -> None:
+    """Raise a ValueError unless `value` is one of the strings `options`."""
+    if not (isinstance(value, str) and value in options):
+        allowed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name}={value!r} is not allowed: use one of {allowed}.")
+
+
+def class_totals(rows: Floats, codes: Codes, weight: Floats, n_classes: int) -> Floats:
+    """Sum weighted rows class by class; the result has shape (columns, classes)."""
+    membership = np.zeros((len(codes), n_classes))
+    membership[np.arange(len(codes)), codes] = weight
+    return rows.T @ membership
+
+
+def _check_weight(sample_weight: ArrayLike | None, n_samples: int) -> Floats:
+    """Return `sample_weight` as float64 of shape (n_samples,), not all of it zero."""
+    if sample_weight is None:
+        sample_weight = 1.0
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_samples, float(sample_weight))
+    weight = check_array(
+        sample_weight,
+        ensure_2d=False,
+        allow_nd=True,
+        dtype=np.float64,
+        input_name="sample_weight",
+    )
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, but source_scores has "
+            f"{n_samples} rows: give one weight for each row, shape ({n_samples},)."
+        )
+    if weight.min() < 0:
+        raise ValueError(
+            f"sample_weight has the negative value {weight.min():g} at row "
+            f"{int(weight.argmin())}: weights are counts and must be >= 0."
+        )
+    if not weight.any():
+        raise ValueError(
+            "sample_weight is zero for every row: at least one weight must be non-zero."
+        )
+    return weight
+
+
+def _encode(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[Any, Codes]:
+    """Return the sorted target classes and the position of each label among them."""
+    seen, codes = np.unique(labels, return_inverse=True)
+    if classes is None:
+        return seen, codes
+    known = np.asarray(classes)
+    if known.ndim != 1 or known.size == 0:
+        raise ValueError(
+            f"classes has shape {known.shape}: give a one-dimensional array with every "
+            "target class, or None to take the classes from y."
+        )
+    known = np.unique(known)
+    # A dictionary, for np.isin would call the number 1 and the string "1" equal.
+    position = {label: index for index, label in enumerate(known.tolist())}
+    unknown = [label for label in seen.tolist() if label not in position]
+    if unknown:
+        raise ValueError(
+            f"y has the labels {unknown[:10]!r}, which classes={known.tolist()[:10]!r} "
+            "lacks: classes must name every target class."
+        )
+    return known, np.array([position[label] for label in seen.tolist()])[codes]
+
+
+class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+    """Reduce source scores of shape (n, K) to target-class scores of shape (n, C).
+
+    A subclass sets its fitted attributes in ``_fit`` and returns non-negative scores
+    from ``_transform``; the checks of the data are made here, once.
+
+    Attributes
+    ----------
+    reads_logits : bool
+        Whether `source_scores` must be the logits of the source classes. If False,
+        any real features will do, such as embeddings.
+    refit_each_epoch : bool
+        Whether training code should fit the mapping again at the end of each epoch,
+        because it depends on the source scores, which change with the perturbation.
+    """
+
+    reads_logits: bool = True
+    refit_each_epoch: bool = False
+
+    def fit(
+        self,
+        source_scores: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Learn the mapping.
+
+        Parameters
+        ----------
+        source_scores : array-like of shape (n_samples, n_features)
+            What the source model says of each sample: the logits of its K source
+            classes or, where ``reads_logits`` is False, any real features.
+        y : array-like of shape (n_samples,)
+            Target class of each sample: integers, strings or booleans.
+        sample_weight : float or array-like of shape (n_samples,), default=None
+            Non-negative weights that stand for counts: weight 0 is the same as leaving
+            the row out, an integer weight w the same as repeating the row w times.
+            A number is the weight of every row; None stands for 1.
+        classes : array-like of shape (n_classes,), default=None
+            All target classes, where `y` may lack some of them. None takes the classes
+            from the rows of `y` with a positive weight.
+
+        Returns
+        -------
+        self : object
+            The fitted mapping.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the data or the weights are not as described.
+        """
+        scores, labels = validate_data(self, source_scores, y, dtype=np.float64)
+        check_classification_targets(labels)
+        weight = _check_weight(sample_weight, len(scores))
+        kept = weight > 0
+        if not kept.all():
+            scores, labels, weight = scores[kept], labels[kept], weight[kept]
+        known, codes = _encode(labels, classes)
+        self._fit(scores, codes, weight, len(known))
+        self.classes_ = known
+        return self
+
+    def transform(self, source_scores: ArrayLike) -> Floats:
+        """Return non-negative scores of the target classes.
+
+        Parameters
+        ----------
+        source_scores : array-like of shape (n_samples, n_features)
+            What the source model says of each sample, of the kind given to ``fit``.
+
+        Returns
+        -------
+        target_scores : ndarray of shape (n_samples, n_classes)
+            Scores in the order of ``classes_``. Dividing a row by its sum gives
+            probabilities.
+        """
+        check_is_fitted(self)
+        return self._transform(
+            validate_data(self, source_scores, dtype=np.float64, reset=False)
+        )
+
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
+        """Return one name for each target class.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Ignored; only here because scikit-learn passes it.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects of shape (n_classes,)
+            ``class_`` followed by the target class.
+        """
+        check_is_fitted(self)
+        return np.array([f"class_{label}" for label in self.classes_], dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    @abstractmethod
+    def _fit(
+        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> None:
+        """Set the fitted attributes from checked rows, all of positive weight."""
+
+    @abstractmethod
+    def _transform(self, scores: Floats) -> Floats:
+        """Return the target-class scores of checked rows."""
+
+
+class BaseWordMapping(BaseLabelMapping):
+    """Weigh the source classes (words) for each target class by a fixed matrix.
+
+    A subclass has the parameter `aggregation` and returns the matrix from
+    ``_fit_weights``.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_features_in_, n_classes)
+        Weight of each source class in each target class; columns sum to one.
+    """
+
+    aggregation: str
+    weights_: Floats
+
+    def _fit(
+        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> None:
+        check_option("aggregation", self.aggregation, AGGREGATIONS)
+        self.weights_ = self._fit_weights(scores, codes, weight, n_classes)
+
+    @abstractmethod
+    def _fit_weights(
+        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> Floats:
+        """Return the matrix of shape (source classes, target classes)."""
+
+    def _transform(self, scores: Floats) -> Floats:
+        # The parameter may have been set anew since fit.
+        check_option("aggregation", self.aggregation, AGGREGATIONS)
+        if self.aggregation == "logit":
+            return softmax(scores @ self.weights_, axis=1)
+        return np.maximum(softmax(scores, axis=1) @ self.weights_, _SMALLEST)

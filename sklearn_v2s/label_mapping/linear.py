@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learned linear mapping, with closed-form leave-one-out for its two free numbers."""
+
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_v2s.label_mapping.base import (
+    BaseLabelMapping,
+    Codes,
+    Floats,
+    check_option,
+)
+
+SOLVERS = ("ridge", "logistic")
+
+# Relative to the total variance, sum of weights times number of varying features. That
+# is at least the largest eigenvalue, so the grid runs from next to nothing to nearly
+# the constant model whatever the shape of the data.
+_RELATIVE_ALPHAS = np.logspace(-7, 1, 33)
+# Sources compute in float32: a feature that varies by less than some units of its last
+# place is constant, and to standardise it would turn rounding noise into a feature.
+_ROUNDING = 10 * float(np.finfo(np.float32).eps)
+# What is left of a row's influence below this is rounding error.
+_NO_INFORMATION = 1e-12
+# Scores of +-1 targets differ by about 1. The lower bound keeps the order of the
+# scores, so that the most probable class is always defined.
+_TEMPERATURES = (1e-3, 1e4)
+
+
+class LinearLabelMapping(BaseLabelMapping):
+    """Learned linear map from any source features to target classes.
+
+    Features are standardised with the weighted mean and standard deviation; a feature
+    that is constant up to float32 rounding is ignored. ``transform`` returns
+    ``softmax(temperature_ * decision_scores(X))``, whose rows sum to one.
+
+    `solver` "ridge" fits one-vs-rest targets of -1 and +1 by penalised least squares
+    with a free intercept. It costs one eigenproblem of size ``min(n, d)``, from which
+    follow, for every penalty, the scores that each row would get from a fit without
+    it [1]_. These leave-one-out scores choose the penalty (least squared error; of
+    equally good ones the largest) and then the temperature (least log-loss), so
+    probabilities do not inherit the confidence of a fit in the rows it has seen. Of a
+    row of weight w one unit, ``min(w, 1)``, is left out, as if the row were repeated w
+    times; the mean and scale of the features are kept, for they use no labels.
+
+    The temperature is fitted to labels smoothed by one pseudo-count for each class, the
+    rule of succession: of W units of weight, ``(W + 1) / (W + C)`` has the true class
+    and ``1 / (W + C)`` each other. So it stays finite where the classes separate
+    perfectly, and a few rows cannot make it sure. The lone row of a class counts as
+    any other: without it the class is unknown, and is predicted to be absent.
+
+    `solver` "logistic" fits scikit-learn's multinomial logistic regression, whose
+    confidence is set by `C` alone.
+
+    Parameters
+    ----------
+    solver : {"ridge", "logistic"}, default="ridge"
+        How the coefficients are fitted.
+    alphas : float or array-like of shape (n_alphas,), default=None
+        Penalties that ridge chooses from, positive, on the scale of a sum of squares
+        over all rows. None takes 33 values from 1e-7 to 10 times the sum of the
+        weights times the number of features that vary.
+    C : float, default=1.0
+        Inverse strength of the penalty of the logistic regression.
+    max_iter : int, default=1000
+        Largest number of iterations of the logistic regression.
+    tol : float, default=1e-8
+        Tolerance at which the logistic regression stops.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Target classes, in the order of the columns of ``transform``.
+    coef_ : ndarray of shape (n_classes, n_features_in_)
+        Coefficients of the standardised features.
+    intercept_ : ndarray of shape (n_classes,)
+        Scores of a row at the mean of the features.
+    mean_ : ndarray of shape (n_features_in_,)
+        Weighted mean of each feature.
+    scale_ : ndarray of shape (n_features_in_,)
+        Weighted standard deviation of each feature, 1 where it is constant.
+    temperature_ : float
+        Factor of the scores before the softmax; 1 for the logistic regression.
+    alpha_ : float
+        The chosen penalty. Only for ridge.
+    loo_log_loss_ : float
+        Weighted mean log-loss of the leave-one-out probabilities. Only for ridge.
+    loo_accuracy_ : float
+        Weighted share of rows whose class has the largest leave-one-out score. Only for
+        ridge.
+    n_iter_ : int
+        Iterations of the logistic regression; 1 for ridge, which is in closed form.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in ``fit``, if they were all strings.
+
+    See Also
+    --------
+    BayesianLabelMapping : Soft weights for source classes, without a learned map.
+
+    References
+    ----------
+    .. [1] R. M. Rifkin and R. A. Lippert, "Notes on Regularized Least Squares",
+       MIT-CSAIL-TR-2007-025, 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.label_mapping import LinearLabelMapping
+    >>> features = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    >>> mapping = LinearLabelMapping().fit(features, list("aaabbb"))
+    >>> mapping.loo_accuracy_
+    1.0
+    >>> mapping.transform([[0.0], [5.0]]).argmax(axis=1)
+    array([0, 1])
+    """
+
+    reads_logits = False
+
+    alpha_: float
+    coef_: Floats
+    intercept_: Floats
+    loo_accuracy_: float
+    loo_log_loss_: float
+    mean_: Floats
+    n_iter_: int
+    scale_: Floats
+    temperature_: float
+
+    def __init__(
+        self,
+        solver: str = "ridge",
+        alphas: ArrayLike | None = None,
+        C: float = 1.0,
+        max_iter: int = 1000,
+        tol: float = 1e-8,
+    ) -> None:
+        self.solver = solver
+        self.alphas = alphas
+        self.C = C
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def decision_scores(self, X: ArrayLike) -> Floats:
+        """Return the linear scores, before temperature and softmax.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features of the kind given to ``fit``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes)
+            Scores in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._decision_scores(rows)
+
+    def _decision_scores(self, rows: Floats) -> Floats:
+        scaled = (rows - self.mean_) / self.scale_
+        return scaled @ self.coef_.T + self.intercept_
+
+    def _transform(self, scores: Floats) -> Floats:
+        return softmax(self.temperature_ * self._decision_scores(scores), axis=1)
+
+    def _fit(
+        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> None:
+        check_option("solver", self.solver, SOLVERS)
+        for name in ("alpha_", "loo_log_loss_", "loo_accuracy_"):
+            # Left over from a fit with the other solver, they would mislead.
+            self.__dict__.pop(name, None)
+        if self.solver == "ridge":
+            self._check_alphas()
+            rows = self._standardise(scores, weight)
+            self._fit_ridge(rows, codes, weight, n_classes)
+        else:
+            self._check_logistic()
+            rows = self._standardise(scores, weight)
+            self._fit_logistic(rows, codes, weight, n_classes)
+
+    def _standardise(self, rows: Floats, weight: Floats) -> Floats:
+        """Set ``mean_`` and ``scale_``; return the rows standardised."""
+        total = weight.sum()
+        mean = weight @ rows / total
+        rows = rows - mean
+        scale = np.sqrt(weight @ rows**2 / total)
+        constant = scale <= _ROUNDING * np.abs(mean)
+        scale[constant] = 1
+        rows /= scale
+        rows[:, constant] = 0
+        self.mean_ = mean
+        self.scale_ = scale
+        return rows
+
+    def _check_alphas(self) -> Floats | None:
+        if self.alphas is None:
+            return None
+        try:
+            alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))
+        except (TypeError, ValueError):
+            alphas = np.empty(0)
+        good = alphas.ndim == 1 and alphas.size > 0
+        if not (good and np.isfinite(alphas).all() and alphas.min() > 0):
+            raise ValueError(
+                f"alphas={self.alphas!r} is not allowed: give one positive finite "
+                "number, a one-dimensional array of them, or None for a grid."
+            )
+        return np.unique(alphas)
+
+    def _fit_ridge(
+        self, rows: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> None:
+        alphas = self._check_alphas()
+        if alphas is None:
+            varying = np.count_nonzero(rows.any(axis=0))
+            alphas = _RELATIVE_ALPHAS * weight.sum() * max(1, varying)
+        targets = np.full((len(rows), n_classes), -1.0)
+        targets[np.arange(len(rows)), codes] = 1
+        ridge = _fit_ridge_path(rows, targets, weight, alphas)
+        temperature = fit_temperature(ridge.loo_scores, codes, weight)
+        logs = log_softmax(temperature * ridge.loo_scores, axis=1)
+        truth = np.arange(len(rows)), codes
+        right = ridge.loo_scores.argmax(axis=1) == codes
+        self.coef_ = ridge.coef
+        self.intercept_ = ridge.intercept
+        self.alpha_ = ridge.alpha
+        self.n_iter_ = 1
+        self.temperature_ = temperature
+        self.loo_log_loss_ = float(-np.average(logs[truth], weights=weight))
+        self.loo_accuracy_ = float(np.average(right, weights=weight))
+
+    def _check_logistic(self) -> None:
+        for name in ("C", "tol"):
+            value = getattr(self, name)
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and 0 < value < np.inf):
+                raise ValueError(
+                    f"{name}={value!r} is not allowed: give a finite number > 0."
+                )
+        count = isinstance(self.max_iter, Integral)
+        if not count or isinstance(self.max_iter, bool) or self.max_iter < 1:
+            raise ValueError(
+                f"max_iter={self.max_iter!r} is not allowed: give an integer >= 1."
+            )
+
+    def _fit_logistic(
+        self, rows: Floats, codes: Codes, weight: Floats, n_classes: int
+    ) -> None:
+        self.n_iter_ = 1
+        self.temperature_ = 1.0
+        self.coef_ = np.zeros((n_classes, rows.shape[1]))
+        self.intercept_ = np.zeros(n_classes)
+        if n_classes == 1:
+            return
+        # Without a row, a class would have a score of minus infinity: it is given one
+        # at the mean of the features, of a weight that all classes together make 1.
+        absent = np.setdiff1d(np.arange(n_classes), codes)
+        codes = np.concatenate([codes, absent])
+        weight = np.concatenate([weight, np.full(len(absent), 1 / n_classes)])
+        rows = np.vstack([rows, np.zeros((len(absent), rows.shape[1]))])
+        # The penalty does not change under rotation, so the rows may be described by as
+        # many coordinates as they span.
+        axes = None
+        if rows.shape[0] < rows.shape[1]:
+            _, _, axes = np.linalg.svd(rows, full_matrices=False)
+            rows = rows @ axes.T
+        model = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol)
+        model.fit(rows, codes, sample_weight=weight)
+        coef, intercept = model.coef_, model.intercept_
+        if n_classes == 2:
+            # One log-odds, shared out to two scores with the same softmax.
+            coef = np.vstack([-coef, coef]) / 2
+            intercept = np.concatenate([-intercept, intercept]) / 2
+        self.coef_ = coef if axes is None else coef @ axes
+        self.intercept_ = intercept
+        self.n_iter_ = int(model.n_iter_.max())
+
+
+class _Ridge(NamedTuple):
+    """The ridge fit that leave-one-out prefers."""
+
+    alpha: float
+    coef: Floats
+    intercept: Floats
+    loo_scores: Floats
+
+
+def _fit_ridge_path(
+    rows: Floats, targets: Floats, weight: Floats, alphas: Floats
+) -> _Ridge:
+    """Fit centred `rows` for all `alphas` (ascending) and keep the best of them."""
+    total = weight.sum()
+    root = np.sqrt(weight)[:, None]
+    intercept = weight @ targets / total
+    heavy = rows * root
+    # heavy = scores @ directions.T with orthogonal columns of scores, from whichever of
+    # the two Gram matrices is the smaller.
+    wide = len(heavy) <= heavy.shape[1]
+    eigenvalues, vectors = np.linalg.eigh(heavy @ heavy.T if wide else heavy.T @ heavy)
+    kept = eigenvalues > eigenvalues[-1] * max(heavy.shape) * np.finfo(float).eps
+    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
+    scores = vectors * np.sqrt(eigenvalues) if wide else heavy @ vectors
+    moments = scores.T @ ((targets - intercept) * root)
+
+    # Leverage of one unit of weight, for each row and alpha; the intercept, which is
+    # not penalised, has 1 / total.
+    leverage = scores**2 @ (1 / (eigenvalues[:, None] + alphas))
+    leverage = leverage / weight[:, None] + 1 / total
+    left = 1 - np.minimum(weight, 1)[:, None] * leverage
+    best_error, best = np.inf, (0, targets)
+    for index in range(len(alphas) - 1, -1, -1):
+        shrunk = moments / (eigenvalues[:, None] + alphas[index])
+        residuals = targets - intercept - scores @ shrunk / root
+        # Where nothing is left without a row, its score is 0: no class is preferred.
+        loo_residuals = np.divide(
+            residuals,
+            left[:, [index]],
+            out=targets.copy(),
+            where=left[:, [index]] > _NO_INFORMATION,
+        )
+        error = float(weight @ (loo_residuals**2).sum(axis=1))
+        # Equal up to rounding is equal: the larger alpha, met first, is kept.
+        if error < best_error * (1 - 1e-9):
+            best_error, best = error, (index, targets - loo_residuals)
+    index, loo_scores = best
+    shrunk = moments / (eigenvalues[:, None] + alphas[index])
+    coef = (
+        shrunk.T / np.sqrt(eigenvalues) @ vectors.T @ heavy
+        if wide
+        else shrunk.T @ vectors.T
+    )
+    return _Ridge(float(alphas[index]), coef, intercept, loo_scores)
+
+
+def fit_temperature(scores: Floats, codes: Codes, weight: Floats) -> float:
+    """Return the factor of `scores` whose softmax fits smoothed labels best.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_classes)
+        Scores of rows that the model was not fitted to.
+    codes : ndarray of shape (n_samples,)
+        True class of each row, from 0 to ``n_classes - 1``.
+    weight : ndarray of shape (n_samples,)
+        Positive weight of each row.
+
+    Returns
+    -------
+    temperature : float
+        Minimiser of the weighted log-loss, between 1e-3 and 1e4. The labels are
+        smoothed by one pseudo-count for each class.
+    """
+    n_classes = scores.shape[1]
+    smoothing = n_classes / (weight.sum() + n_classes)
+    truth = scores[np.arange(len(scores)), codes]
+    wanted = (1 - smoothing) * truth + smoothing * scores.mean(axis=1)
+
+    # The log-loss is convex in the temperature: its slope has one sign change.
+    def slope(log_temperature: float) -> float:
+        shares = softmax(np.exp(log_temperature) * scores, axis=1)
+        return float(weight @ ((shares * scores).sum(axis=1) - wanted))
+
+    low, high = (float(np.log(bound)) for bound in _TEMPERATURES)
+    if slope(low) >= 0:
+        return _TEMPERATURES[0]
+    if slope(high) <= 0:
+        return _TEMPERATURES[1]
+    return float(np.exp(brentq(slope, low, high, xtol=1e-12)))

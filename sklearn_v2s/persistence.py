@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitted classifiers as files: arrays and JSON, no pickle, no source weights."""
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sklearn.base import clone
+
+import sklearn_v2s.label_mapping as label_mappings
+from sklearn_v2s.sources.registry import load_reference
+from sklearn_v2s.tensor_file import (
+    TensorFileError,
+    read_tensor_file,
+    write_tensor_file,
+)
+
+if TYPE_CHECKING:
+    from sklearn_v2s.classifier import V2SClassifier
+
+    Classifier = TypeVar("Classifier", bound=V2SClassifier)
+
+__all__ = ["load_classifier", "save_classifier"]
+
+_KIND = "V2SClassifier"
+_PLAIN = (str, int, float, bool, type(None))
+_FITTED_NUMBERS = ("n_features_in_", "n_timepoints_in_", "n_channels_in_")
+
+
+def _plain_parameters(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as JSON values, or say which cannot be one."""
+    plain = {}
+    for name, value in parameters.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if not isinstance(value, _PLAIN):
+            raise ValueError(
+                f"{owner} cannot be saved with {name}={value!r}: a file holds numbers "
+                "and strings. Give a registered source by name, an int as "
+                "random_state, a device by name; set class_weight and callbacks to "
+                "None after fit; or use joblib."
+            )
+        plain[name] = value
+    return plain
+
+
+def _classes_document(classes: np.ndarray) -> dict[str, Any]:
+    return {"dtype": classes.dtype.str, "values": classes.tolist()}
+
+
+def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -> None:
+    """Write a fitted classifier; see `V2SClassifier.save`."""
+    reference = classifier.net_.module_.reprogrammed.source.reference
+    if reference is None:
+        raise ValueError(
+            "the classifier was fitted with a source that did not come from a "
+            "checkpoint, and a saved classifier holds no source weights. Save the "
+            "source with sklearn_v2s.sources.save_checkpoint and fit with its path, "
+            "or use joblib."
+        )
+    mapping = classifier.label_mapping_
+    if type(mapping).__name__ not in label_mappings.__all__:
+        raise ValueError(
+            f"label_mapping_ is a {type(mapping).__name__}, which only joblib can "
+            f"keep; files hold {sorted(label_mappings.__all__)}."
+        )
+    parameters = classifier.get_params(deep=False)
+    if not isinstance(parameters["label_mapping"], str):
+        # The fitted one is written below; the parameter is made from it at load.
+        parameters["label_mapping"] = None
+    perturbation = classifier.net_.module_.reprogrammed.perturbation
+    tensors = {
+        "perturbation/delta": perturbation.delta.detach().numpy(),
+        "perturbation/log_gain": perturbation.log_gain.detach().numpy(),
+        "normalizer/mean": classifier._normalizer.mean_,
+        "normalizer/scale": classifier._normalizer.scale_,
+    }
+    fitted: dict[str, Any] = {}
+    for name, value in vars(mapping).items():
+        if not name.endswith("_"):
+            continue
+        if isinstance(value, np.ndarray):
+            tensors[f"label_mapping/{name}"] = value
+        else:
+            fitted[name] = value.item() if isinstance(value, np.generic) else value
+    header = {
+        "kind": _KIND,
+        "source": {"name": reference.name, "sha256": reference.sha256},
+        "parameters": _plain_parameters(_KIND, parameters),
+        "classes": _classes_document(classifier.classes_),
+        "fitted": {name: getattr(classifier, name) for name in _FITTED_NUMBERS},
+        "unequal_length": classifier.unequal_length_,
+        "history": classifier.history_,
+        "label_mapping": {
+            "class": type(mapping).__name__,
+            "parameters": _plain_parameters("label_mapping", mapping.get_params()),
+            "fitted": fitted,
+        },
+    }
+    write_tensor_file(path, tensors, header)
+
+
+def load_classifier(
+    cls: "type[Classifier]", path: str | os.PathLike[str]
+) -> "Classifier":
+    """Read a fitted classifier; see `V2SClassifier.load`."""
+    tensors, header, _ = read_tensor_file(path)
+    if header.get("kind") != _KIND:
+        raise TensorFileError(
+            f"{path} holds a {header.get('kind')!r}, not a {_KIND!r}."
+        )
+    document = header["label_mapping"]
+    mapping = getattr(label_mappings, document["class"])(**document["parameters"])
+    for name, value in document["fitted"].items():
+        setattr(mapping, name, value)
+    for name, value in tensors.items():
+        if name.startswith("label_mapping/"):
+            setattr(mapping, name.removeprefix("label_mapping/"), value)
+    parameters = header["parameters"]
+    if parameters["label_mapping"] is None:
+        parameters["label_mapping"] = clone(mapping)
+    classifier = cls(**parameters)
+    for name, value in header["fitted"].items():
+        setattr(classifier, name, value)
+    classifier.unequal_length_ = header["unequal_length"]
+    classes = header["classes"]
+    classifier.classes_ = np.array(classes["values"], dtype=np.dtype(classes["dtype"]))
+    source = load_reference(
+        header["source"]["name"], header["source"]["sha256"], classifier.precision
+    )
+    classifier._restore(
+        source,
+        mapping,
+        mean=tensors["normalizer/mean"],
+        scale=tensors["normalizer/scale"],
+        delta=tensors["perturbation/delta"],
+        log_gain=tensors["perturbation/log_gain"],
+        history=header["history"],
+    )
+    return classifier

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model cards: what a checkpoint is, in Markdown, from what its training recorded."""
+
+import datetime
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.tensor_file import write_bytes
+
+__all__ = ["describe_environment", "write_model_card"]
+
+
+def describe_environment() -> dict[str, str | int]:
+    """Return versions, processor and date of a measurement.
+
+    Returns
+    -------
+    dict
+        Plain values, for cards and result files. No path and no host name.
+    """
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def write_model_card(path: Path, source: SourceModel, card: dict[str, Any]) -> None:
+    """Write a model card.
+
+    Parameters
+    ----------
+    path : Path
+        Target, ends in ``.md``.
+    source : SourceModel
+        The model.
+    card : dict
+        As `sklearn_v2s.pretraining.pretrain` makes it, with ``"sha256"``.
+    """
+    n_parameters = sum(parameter.numel() for parameter in source.network.parameters())
+    rows = "\n".join(
+        f"| {name} | {entry['accuracy']:.4f} | {entry['n_clips']} "
+        f"| {entry['n_speakers']} |"
+        for name, entry in card["accuracy"].items()
+    )
+    settings = json.dumps(card["settings"], indent=2)
+    environment = ", ".join(
+        f"{key} {card['environment'][key]}" for key in card["environment"]
+    )
+    text = f"""# Source model `{source.architecture}`
+
+- Network: {source.architecture}, {n_parameters:,} trainable parameters, \
+{len(source.classes)} source classes, one second at {source.sample_rate} Hz.
+- Trained on: {card["corpus"]}; {card["n_clips"]} clips of {card["n_speakers"]} \
+speakers (list: {card["settings"]["train_on"]}), {card["seconds"] / 60:.0f} minutes.
+- Licence of the speech and attribution: {card["licence"]}. The clips were changed by \
+augmentation; the weights are derived from them.
+- Licence of the weights: CC BY 4.0.
+- SHA-256 of the file: `{card["sha256"]}`
+- Command: `{card["command"]}`
+- Made with: {environment}.
+
+| clips not trained on | accuracy | clips | speakers |
+|---|---|---|---|
+{rows}
+
+Classes, in the order of the logits: {", ".join(source.classes)}.
+
+Use: a frozen source for the reprogramming of time series. It knows single spoken
+words of few speakers; it is not meant for speech products.
+
+Settings:
+
+```json
+{settings}
+```
+"""
+    write_bytes(path, text.encode())

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a source model on a speech corpus, with progress and resume."""
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from sklearn_v2s.pretraining.augmentation import Augmentation
+from sklearn_v2s.pretraining.corpora import SpeechCorpus
+from sklearn_v2s.pretraining.model_card import describe_environment, write_model_card
+from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
+from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.front_end import FRONT_ENDS
+from sklearn_v2s.tensor_file import write_bytes
+
+__all__ = ["PretrainingSettings", "accuracy", "pretrain"]
+
+_PCM_SCALE = 1.0 / 32768.0
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How a source model is trained.
+
+    Parameters
+    ----------
+    architecture : str, default="attrnn"
+        One of `sklearn_v2s.sources.checkpoint.ARCHITECTURES`.
+    front_end : str, default="kapre"
+        One of `sklearn_v2s.sources.front_end.FRONT_ENDS`.
+    train_on : {"train", "train+validation"}, default="train"
+        ``"train"`` to choose settings by the validation list, ``"train+validation"``
+        for the model that is shipped and reported on the test list.
+    epochs : int, default=25
+        Passes over the training clips.
+    batch_size : int, default=64
+        Clips for each step.
+    lr : float, default=4e-3
+        Peak learning rate of the one-cycle schedule (AdamW).
+    weight_decay : float, default=1e-2
+        Of AdamW.
+    label_smoothing : float, default=0.05
+        Share of the target spread over all words.
+    seed : int, default=0
+        Of initialisation, order and augmentation.
+    augmentation : Augmentation
+        Random changes of the clips.
+    """
+
+    architecture: str = "attrnn"
+    front_end: str = "kapre"
+    train_on: Literal["train", "train+validation"] = "train"
+    epochs: int = 25
+    batch_size: int = 64
+    lr: float = 4e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.05
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("architecture", tuple(ARCHITECTURES)),
+            ("front_end", tuple(FRONT_ENDS)),
+            ("train_on", ("train", "train+validation")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {known}, got {getattr(self, name)!r}."
+                )
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)!r}."
+                )
+
+
+def _fingerprint(corpus: SpeechCorpus) -> str:
+    # Of what the clips are, not of the folder that they lie in today.
+    digest = hashlib.sha256()
+    for path, label, split in zip(
+        corpus.files, corpus.labels, corpus.splits, strict=True
+    ):
+        row = (*path.parts[-2:], corpus.classes[label], str(split))
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
+def _batches(
+    clips: np.ndarray, order: np.ndarray, batch_size: int
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        yield torch.from_numpy(clips[rows].astype(np.float32) * _PCM_SCALE), rows
+
+
+@torch.no_grad()
+def accuracy(source: SourceModel, clips: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of clips whose word a source model names.
+
+    Parameters
+    ----------
+    source : SourceModel
+        The model; it is put into evaluation mode.
+    clips : ndarray of shape (n_clips, input_length) and dtype int16
+        The speech.
+    labels : ndarray of shape (n_clips,)
+        Indices into ``source.classes``.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
+    source.eval()
+    right = 0
+    for waveforms, rows in _batches(clips, np.arange(len(clips)), 256):
+        predicted = source(waveforms).logits.argmax(1).numpy()
+        right += int((predicted == labels[rows]).sum())
+    return right / len(clips)
+
+
+class _Run:
+    """State of a training run that a later process can take up."""
+
+    def __init__(self, settings: PretrainingSettings, corpus: SpeechCorpus) -> None:
+        self.settings = settings
+        self.corpus = _fingerprint(corpus)
+        # torch.manual_seed would seed the generators of all accelerators, too.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(settings.seed)
+            self.source = ARCHITECTURES[settings.architecture](
+                FRONT_ENDS[settings.front_end], corpus.classes
+            )
+        wanted = settings.train_on.split("+")
+        self.train_rows = corpus.select(*wanted)  # type: ignore[arg-type]
+        self.steps = -(-len(self.train_rows) // settings.batch_size)
+        self.optimizer = torch.optim.AdamW(
+            self.source.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            max_lr=settings.lr,
+            total_steps=settings.epochs * self.steps,
+        )
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.history: list[dict[str, float]] = []
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "settings": asdict(self.settings),
+            "corpus": self.corpus,
+            "source": self.source.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "history": self.history,
+        }
+
+    def restore(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            changed = [
+                key
+                for key, value in asdict(self.settings).items()
+                if state["settings"].get(key) != value
+            ]
+            raise ValueError(
+                f"{path} is a run with other settings (different: {changed}). Give "
+                "another output folder, or start it again without resume."
+            )
+        if state.get("corpus") != self.corpus:
+            raise ValueError(
+                f"{path} is a run on other clips. Give another output folder, or start "
+                "it again without resume."
+            )
+        self.source.load_state_dict(state["source"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        self.history = state["history"]
+
+    def epoch(self, clips: np.ndarray, labels: np.ndarray, show: bool) -> float:
+        """Train for one pass; `clips` and `labels` are the training part."""
+        settings, source = self.settings, self.source
+        source.train()
+        order = torch.randperm(len(clips), generator=self.generator).numpy()
+        total = 0.0
+        progress = tqdm(
+            _batches(clips, order, settings.batch_size),
+            total=self.steps,
+            desc=f"epoch {len(self.history) + 1}/{settings.epochs}",
+            disable=not show,
+            leave=False,
+        )
+        for waveforms, rows in progress:
+            waveforms = settings.augmentation.waveforms(
+                waveforms, source.sample_rate, self.generator
+            )
+            with torch.no_grad():
+                features = source.front_end(waveforms)
+                features = settings.augmentation.features(features, self.generator)
+            loss = functional.cross_entropy(
+                source.network(features).logits,
+                torch.from_numpy(labels[rows]),
+                label_smoothing=settings.label_smoothing,
+            )
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(source.parameters(), 5.0)
+            self.optimizer.step()
+            self.schedule.step()
+            total += float(loss.detach()) * len(rows)
+        return total / len(clips)
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_bytes(path, text.getvalue().encode())
+
+
+def pretrain(
+    corpus: SpeechCorpus,
+    output: Path,
+    settings: PretrainingSettings | None = None,
+    *,
+    resume: bool = False,
+    command: str = "",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a source model and write checkpoint, model card and history.
+
+    Parameters
+    ----------
+    corpus : SpeechCorpus
+        Clips with speaker-disjoint splits.
+    output : Path
+        Folder for ``<architecture>.safetensors``, ``<architecture>.md``,
+        ``history.csv`` and ``state.pt`` (what `resume` reads; it holds tensors and
+        plain values only and is read as such).
+    settings : PretrainingSettings, default=None
+        None means the defaults.
+    resume : bool, default=False
+        Go on from the last complete epoch found in `output`. The result is the same
+        as without the interruption.
+    command : str, default=""
+        The command line, for the card.
+    progress : bool, default=True
+        Show a progress bar and a line for each epoch.
+
+    Returns
+    -------
+    dict
+        The card: settings, accuracies on the lists that were not trained on, sizes,
+        licences, versions.
+    """
+    settings = settings or PretrainingSettings()
+    # While settings are being chosen the test list stays closed.
+    split: Literal["validation", "test"] = (
+        "validation" if settings.train_on == "train" else "test"
+    )
+    held_out = corpus.select(split)
+    for name, rows in (("train", corpus.select("train")), (split, held_out)):
+        if not len(rows):
+            raise ValueError(f"corpus {corpus.name} has no clip in its {name} list.")
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    run = _Run(settings, corpus)
+    state_file = output / "state.pt"
+    if resume and state_file.is_file():
+        run.restore(state_file)
+    length, sample_rate = run.source.input_length, run.source.sample_rate
+    train_clips = corpus.read(run.train_rows, length, sample_rate)
+    train_labels = corpus.labels[run.train_rows]
+    # The validation list is looked at during training only while it is not part of
+    # the training clips; the test list only once, at the very end.
+    watched = held_out if split == "validation" else held_out[:0]
+    watched_clips = corpus.read(watched, length, sample_rate)
+    while len(run.history) < settings.epochs:
+        start = time.perf_counter()
+        row = {
+            "epoch": float(len(run.history) + 1),
+            "train_loss": run.epoch(train_clips, train_labels, progress),
+        }
+        if len(watched):
+            row["validation_accuracy"] = accuracy(
+                run.source, watched_clips, corpus.labels[watched]
+            )
+        row["seconds"] = time.perf_counter() - start
+        run.history.append(row)
+        buffer = io.BytesIO()
+        torch.save(run.state(), buffer)
+        write_bytes(state_file, buffer.getvalue())
+        _write_history(output / "history.csv", run.history)
+        if progress:
+            tqdm.write(json.dumps(row))
+    card: dict[str, Any] = {
+        "corpus": corpus.name,
+        "licence": corpus.licence,
+        "settings": asdict(settings),
+        "n_clips": len(run.train_rows),
+        "n_speakers": len(set(corpus.speakers[run.train_rows])),
+        "seconds": sum(row["seconds"] for row in run.history),
+        "command": command,
+        "environment": describe_environment(),
+        "accuracy": {},
+    }
+    clips = corpus.read(held_out, length, sample_rate)
+    speakers = corpus.speakers[held_out]
+    parts = np.array([speaker.split("/")[0] for speaker in speakers])
+    for part in [*sorted(set(parts)), "all"]:
+        chosen = np.flatnonzero((parts == part) | (part == "all"))
+        card["accuracy"][f"{split}/{part}"] = {
+            "accuracy": accuracy(
+                run.source, clips[chosen], corpus.labels[held_out][chosen]
+            ),
+            "n_clips": len(chosen),
+            "n_speakers": len(set(speakers[chosen])),
+        }
+    checkpoint = output / f"{settings.architecture}.safetensors"
+    card["sha256"] = save_checkpoint(checkpoint, run.source, card)
+    write_model_card(output / f"{settings.architecture}.md", run.source, card)
+    return card

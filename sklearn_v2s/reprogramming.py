@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perturbation: what Voice2Series learns by gradient."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.sources.contract import SourceOutputs
+
+__all__ = ["Perturbation", "ReprogrammedSource", "collect_outputs"]
+
+
+class Perturbation(nn.Module):
+    """Perturbations of G views or runs, added to placed series in one pass.
+
+    The waveform of group ``g`` is ``gain[g] * placed + mask * dropout(delta[g])``
+    (equation 1, with a gain for the series). Groups never interact: each has its own
+    random generator, so that what a group draws does not depend on how many stand
+    beside it.
+
+    Parameters
+    ----------
+    input_length : int
+        Length of the waveform, in samples.
+    generators : sequence of torch.Generator
+        One for each of the G groups; they draw the initial values and the dropout.
+    init_scale : float, default=0.01936
+        The initial values are uniform in ``[-init_scale, init_scale]``.
+    mask : Tensor of shape (input_length,), default=None
+        The M of equation 1: 0 where a series sits. None means 1 everywhere.
+    dropout : float, default=0.0
+        Share of the perturbation's samples that are zeroed in a training step, the same
+        samples for the whole batch. Off in evaluation mode.
+    input_gain : float, default=1.0
+        Factor of the placed series.
+    train_gain : bool, default=False
+        Learn the factor too.
+
+    Attributes
+    ----------
+    delta : nn.Parameter of shape (G, input_length)
+        The perturbations.
+    log_gain : Tensor of shape (G,)
+        Logarithm of the gain; a parameter if it is learned.
+
+    References
+    ----------
+    Yang, Tsai, Chen. Voice2Series: reprogramming acoustic models for time series
+    classification. ICML 2021, equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.reprogramming import Perturbation
+    >>> generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    >>> perturbation = Perturbation(16000, generators)
+    >>> perturbation(torch.zeros(5, 16000)).shape
+    torch.Size([2, 5, 16000])
+    """
+
+    log_gain: Tensor
+    mask: Tensor | None
+
+    def __init__(
+        self,
+        input_length: int,
+        generators: Sequence[torch.Generator],
+        *,
+        init_scale: float = 0.01936,
+        mask: Tensor | None = None,
+        dropout: float = 0.0,
+        input_gain: float = 1.0,
+        train_gain: bool = False,
+    ) -> None:
+        super().__init__()
+        self.generators = list(generators)
+        self.dropout = dropout
+        initial = torch.stack(
+            [
+                torch.rand(input_length, generator=generator) * 2.0 - 1.0
+                for generator in self.generators
+            ]
+        )
+        self.delta = nn.Parameter(initial * init_scale)
+        log_gain = torch.full((len(self.generators),), input_gain).log()
+        if train_gain:
+            self.log_gain = nn.Parameter(log_gain)
+        else:
+            self.register_buffer("log_gain", log_gain)
+        self.register_buffer("mask", mask if mask is None else mask.float())
+
+    @property
+    def gain(self) -> Tensor:
+        """Factor of the placed series, of shape (G,)."""
+        return self.log_gain.exp()
+
+    def effective(self) -> Tensor:
+        """Return what is added at prediction, of shape (G, input_length)."""
+        return self.delta if self.mask is None else self.delta * self.mask
+
+    def _step(self) -> Tensor:
+        delta = self.effective()
+        if not self.training or self.dropout == 0.0:
+            return delta
+        # Drawn on the CPU, so that every device sees the same masks.
+        keep = torch.stack(
+            [
+                torch.rand(delta.shape[1], generator=generator) >= self.dropout
+                for generator in self.generators
+            ]
+        )
+        return delta * keep.to(delta.device, delta.dtype) / (1.0 - self.dropout)
+
+    def forward(self, placed: Tensor) -> Tensor:
+        """Return the reprogrammed waveforms.
+
+        Parameters
+        ----------
+        placed : Tensor of shape (batch, input_length) or (G, batch, input_length)
+            Placed series: the same for all groups, or a batch for each.
+
+        Returns
+        -------
+        Tensor of shape (G, batch, input_length)
+            What the source hears.
+        """
+        return self.gain[:, None, None] * placed + self._step()[:, None, :]
+
+
+class ReprogrammedSource(nn.Module):
+    """A frozen source that hears placed series with a perturbation.
+
+    Parameters
+    ----------
+    source : nn.Module
+        Frozen source model. It is held beside the module's own state: it is no part of
+        ``parameters()``, ``state_dict()`` or ``to()``, because it is shared.
+    placement : ReplicaPlacement
+        Series to waveform.
+    perturbation : Perturbation
+        What is added.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.placement import ReplicaPlacement
+    >>> from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
+    >>> from sklearn_v2s.sources import load_source
+    >>> source = load_source("attrnn")
+    >>> module = ReprogrammedSource(
+    ...     source,
+    ...     ReplicaPlacement(source.input_length, n_channels=1, n_timepoints=24),
+    ...     Perturbation(source.input_length, [torch.Generator().manual_seed(0)]),
+    ... )
+    >>> module(torch.zeros(2, 1, 24)).logits.shape
+    torch.Size([2, 1, 43])
+    """
+
+    source: Any
+
+    def __init__(
+        self, source: nn.Module, placement: ReplicaPlacement, perturbation: Perturbation
+    ) -> None:
+        super().__init__()
+        object.__setattr__(self, "source", source)
+        self.placement = placement
+        self.perturbation = perturbation
+
+    def hear_with(self, source: nn.Module) -> None:
+        """Use a copy of the same source, on another device."""
+        object.__setattr__(self, "source", source)
+
+    def waveforms(self, series: Tensor) -> Tensor:
+        """Return what the source hears, of shape (batch, G, input_length)."""
+        return self.perturbation(self.placement.place(series)).transpose(0, 1)
+
+    def forward(self, series: Tensor) -> SourceOutputs:
+        """Return the source outputs of series, one for each view.
+
+        Parameters
+        ----------
+        series : Tensor of shape (batch, n_channels, n_timepoints)
+            Normalised series.
+
+        Returns
+        -------
+        SourceOutputs
+            Logits of shape (batch, G, K) and embedding of shape (batch, G, d).
+        """
+        waveforms = self.waveforms(series)
+        logits, embedding = self.source(waveforms.flatten(0, 1))
+        shape = waveforms.shape[:2]
+        return SourceOutputs(logits.unflatten(0, shape), embedding.unflatten(0, shape))
+
+
+@torch.inference_mode()
+def collect_outputs(
+    module: ReprogrammedSource, series: np.ndarray, batch_size: int = 128
+) -> SourceOutputs:
+    """Return the source outputs of many series, without dropout, batch by batch.
+
+    Parameters
+    ----------
+    module : ReprogrammedSource
+        On the device to compute on.
+    series : ndarray of shape (n, n_channels, n_timepoints)
+        Normalised series.
+    batch_size : int, default=128
+        Series for each pass.
+
+    Returns
+    -------
+    SourceOutputs
+        Logits of shape (n, G, K) and embedding of shape (n, G, d), as float64 arrays.
+    """
+    was_training = module.training
+    module.eval()
+    delta = module.perturbation.delta
+    parts = [
+        module(torch.from_numpy(series[start : start + batch_size]).to(delta))
+        for start in range(0, len(series), batch_size)
+    ]
+    module.train(was_training)
+    return SourceOutputs(
+        *(
+            torch.cat(tensors).to("cpu", torch.float64).numpy()
+            for tensors in zip(*parts, strict=True)
+        )
+    )

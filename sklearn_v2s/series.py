@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checking and normalising target series, before they become sound."""
+
+from numbers import Number
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    validate_data,
+)
+
+__all__ = ["SeriesNormalizer", "check_series", "interpolate_missing"]
+
+Missing = Literal["error", "interpolate"]
+
+
+def _is_ragged(X: Any) -> bool:
+    """Whether X is a collection of series that do not all have one length."""
+    if isinstance(X, np.ndarray):
+        return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
+    if not isinstance(X, list | tuple) or len(X) == 0:
+        return False
+    if any(isinstance(series, Number | str) or np.ndim(series) == 0 for series in X):
+        return False
+    return len({np.shape(series) for series in map(_as_array, X)}) > 1
+
+
+def _n_dimensions(X: Any) -> int:
+    # Tables and array-likes of other kinds are left to scikit-learn, unopened.
+    return np.ndim(X) if isinstance(X, np.ndarray | list | tuple) else 2
+
+
+def _as_array(series: Any) -> np.ndarray:
+    try:
+        return np.asarray(series)
+    except ValueError as error:
+        raise ValueError(
+            "X holds a series whose channels have different lengths; all channels of "
+            "one series must have the same number of time points."
+        ) from error
+
+
+def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
+    finite: Any = True if missing == "error" else "allow-nan"
+    cases = []
+    for position, series in enumerate(X):
+        try:
+            case = check_array(
+                np.atleast_2d(_as_array(series)),
+                dtype=np.float64,
+                ensure_all_finite=finite,
+            )
+        except ValueError as error:
+            raise ValueError(f"X, series {position}: {error}") from error
+        cases.append(interpolate_missing(case[None])[0] if missing != "error" else case)
+    channels = {len(case) for case in cases}
+    if len(channels) > 1:
+        raise ValueError(
+            f"X holds series with different numbers of channels: {sorted(channels)}. "
+            "All series must have the same channels."
+        )
+    longest = max(case.shape[1] for case in cases)
+    padded = np.full((len(cases), channels.pop(), longest), np.nan)
+    for row, case in zip(padded, cases, strict=True):
+        row[:, : case.shape[1]] = case
+    return padded
+
+
+def interpolate_missing(series: np.ndarray) -> np.ndarray:
+    """Fill missing values by linear interpolation within each channel.
+
+    Parameters
+    ----------
+    series : ndarray of shape (n, n_channels, n_timepoints)
+        NaN where a value is missing. Before the first and after the last known value
+        the nearest known one is repeated.
+
+    Returns
+    -------
+    ndarray of shape (n, n_channels, n_timepoints)
+        Without NaN; the input is left as it is.
+
+    Raises
+    ------
+    ValueError
+        If a channel of a series has no value at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.series import interpolate_missing
+    >>> interpolate_missing(np.array([[[1.0, np.nan, 3.0, np.nan]]]))
+    array([[[1., 2., 3., 3.]]])
+    """
+    missing = np.isnan(series)
+    if not missing.any():
+        return series
+    filled = series.copy()
+    positions = np.arange(series.shape[2])
+    for case, channel in np.argwhere(missing.any(axis=2)):
+        known = ~missing[case, channel]
+        if not known.any():
+            raise ValueError(
+                f"X, series {case}, channel {channel}: all values are missing (NaN); "
+                "nothing can be interpolated. Leave the series out."
+            )
+        filled[case, channel] = np.interp(
+            positions, positions[known], series[case, channel, known]
+        )
+    return filled
+
+
+def check_series(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any = "no_validation",
+    *,
+    reset: bool,
+    missing: Missing,
+) -> tuple[np.ndarray, Any]:
+    """Check X (and y) and return series of one shape.
+
+    Sets, or checks against, ``n_features_in_``, ``n_channels_in_``,
+    ``n_timepoints_in_`` and ``unequal_length_`` of `estimator`. ``n_features_in_`` is
+    the number of values of a series: ``(n, t)`` and ``(n, 1, t)`` are the same data.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        On whose behalf.
+    X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints), or list
+        Series, or a list of series ``(t,)`` or ``(n_channels, t)`` of unequal length.
+    y : array-like of shape (n,), default="no_validation"
+        Labels; the default where the caller has none to check.
+    reset : bool
+        True in ``fit``.
+    missing : {"error", "interpolate"}
+        What to do with NaN.
+
+    Returns
+    -------
+    series : ndarray of shape (n, n_channels, n_timepoints) and dtype float64
+        Shorter series end in NaN.
+    y : ndarray or "no_validation"
+        As scikit-learn checks it.
+
+    Raises
+    ------
+    ValueError
+        With what is wrong, what is allowed and what to do.
+    """
+    finite: Any = True if missing == "error" else "allow-nan"
+    ragged = _is_ragged(X)
+    unequal = ragged if reset else estimator.unequal_length_
+    if ragged or _n_dimensions(X) >= 3 or (unequal and not reset):
+        if ragged:
+            series = _pad_ragged(X, missing)
+        else:
+            series = _check_stack(estimator, X, finite)
+        if not isinstance(y, str):
+            y = validate_data(estimator, y=y, reset=False)
+            check_consistent_length(series, y)
+        if not reset:
+            series = _check_shape(estimator, series, ragged)
+    else:
+        checked = validate_data(
+            estimator, X, y=y, reset=reset, ensure_all_finite=finite
+        )
+        values, y = (checked, y) if isinstance(y, str) else checked
+        series = values.astype(np.float64, copy=False)[:, None, :]
+        if not reset and estimator.n_channels_in_ > 1:
+            series = _check_shape(estimator, series, ragged)
+    if missing == "interpolate" and not ragged:
+        series = interpolate_missing(series)
+    if reset:
+        estimator.n_channels_in_, estimator.n_timepoints_in_ = series.shape[1:]
+        estimator.n_features_in_ = series.shape[1] * series.shape[2]
+        estimator.unequal_length_ = ragged
+    return series, y
+
+
+def _check_stack(estimator: BaseEstimator, X: Any, finite: Any) -> np.ndarray:
+    """Check series of one length that do not come as a plain table."""
+    values = check_array(
+        X,
+        dtype="numeric",
+        allow_nd=True,
+        ensure_all_finite=finite,
+        input_name="X",
+        estimator=estimator,
+    ).astype(np.float64, copy=False)
+    if values.ndim == 2:
+        values = values[:, None, :]
+    if values.ndim != 3 or 0 in values.shape:
+        raise ValueError(
+            f"X has shape {np.shape(X)}; allowed are (n, n_timepoints) and "
+            "(n, n_channels, n_timepoints) with at least one channel and one time "
+            "point, or a list of series."
+        )
+    return values
+
+
+def _check_shape(
+    estimator: BaseEstimator, series: np.ndarray, ragged: bool
+) -> np.ndarray:
+    name = type(estimator).__name__
+    _, n_channels, n_timepoints = series.shape
+    if n_channels != estimator.n_channels_in_:
+        raise ValueError(
+            f"X has {n_channels} channels, but {name} is expecting "
+            f"{estimator.n_channels_in_} channels as in fit."
+        )
+    if estimator.unequal_length_:
+        if n_timepoints > estimator.n_timepoints_in_:
+            raise ValueError(
+                f"X has a series of {n_timepoints} time points, but the longest that "
+                f"{name} has seen in fit has {estimator.n_timepoints_in_}. Cut or "
+                "resample it, or fit again with longer series."
+            )
+        room = estimator.n_timepoints_in_ - n_timepoints
+        return np.pad(series, ((0, 0), (0, 0), (0, room)), constant_values=np.nan)
+    if ragged or n_timepoints != estimator.n_timepoints_in_:
+        seen = "series of unequal length" if ragged else f"{n_timepoints} time points"
+        raise ValueError(
+            f"X has {seen}, but {name} is expecting {estimator.n_timepoints_in_} time "
+            "points as in fit. Fit on a list of unequal series to allow other lengths."
+        )
+    return series
+
+
+class SeriesNormalizer:
+    """Bring series to the level and scale that the source is to hear.
+
+    Parameters
+    ----------
+    mode : {"global", "series", None}
+        ``"global"`` subtracts the mean and divides by the standard deviation of each
+        channel over the training data, so that differences of level and scale between
+        series stay; ``"series"`` does it for each series, so that they go; None leaves
+        the values alone.
+
+    Attributes
+    ----------
+    mean_, scale_ : ndarray of shape (n_channels, 1)
+        What ``"global"`` learned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.series import SeriesNormalizer
+    >>> SeriesNormalizer("series").fit(np.ones((1, 1, 2))).transform(
+    ...     np.array([[[1.0, 3.0]]])
+    ... )
+    array([[[-1.,  1.]]])
+    """
+
+    def __init__(self, mode: Literal["global", "series"] | None) -> None:
+        self.mode = mode
+
+    def fit(
+        self, series: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> "SeriesNormalizer":
+        """Learn mean and scale; series end in NaN where they are shorter."""
+        n_channels = series.shape[1]
+        self.mean_ = np.zeros((n_channels, 1))
+        self.scale_ = np.ones((n_channels, 1))
+        if self.mode == "global":
+            known = ~np.isnan(series)
+            weight = np.ones(len(series)) if sample_weight is None else sample_weight
+            weights = known * weight[:, None, None]
+            total = weights.sum(axis=(0, 2))[:, None]
+            filled = np.where(known, series, 0.0)
+            self.mean_ = (weights * filled).sum(axis=(0, 2))[:, None] / total
+            centred = np.where(known, series - self.mean_, 0.0)
+            variance = (weights * centred**2).sum(axis=(0, 2))[:, None] / total
+            self.scale_ = _safe_scale(np.sqrt(variance), self.mean_)
+        return self
+
+    def transform(self, series: np.ndarray) -> np.ndarray:
+        """Return normalised series without NaN; after its end a series is silent."""
+        if self.mode == "series":
+            mean = np.nanmean(series, axis=2, keepdims=True)
+            std = np.nanstd(series, axis=2, keepdims=True)
+            normalised = (series - mean) / _safe_scale(std, mean)
+        else:
+            normalised = (series - self.mean_) / self.scale_
+        return np.nan_to_num(normalised, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+
+def _safe_scale(std: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return 1 where a standard deviation is nothing but rounding of the mean."""
+    rounding = 10.0 * np.finfo(np.float64).eps * np.abs(mean)
+    return np.where(std <= rounding, 1.0, std)

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Front ends: waveform to log-mel spectrogram, differentiable and parameterised.
+
+A front end starts with a *linear* map, the short-time Fourier transform. The
+spectrogram of a sum of two waveforms is therefore the sum of their spectrograms,
+which is what lets the perturbation be transformed once for a whole batch.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["FRONT_ENDS", "FrontEndConfig", "LogMelFrontEnd", "mel_filter_bank"]
+
+
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """What a log-mel front end computes.
+
+    Parameters
+    ----------
+    sample_rate : int, default=16000
+        Samples for each second of the waveform, in Hz.
+    input_length : int, default=16000
+        Length of the waveform in samples.
+    n_fft : int, default=1024
+        Length of the analysis window (periodic Hann) and of the transform, in samples.
+    hop_length : int, default=128
+        Distance between two frames, in samples.
+    pad_left, pad_right : int, default=448
+        Zeros put before and after the waveform, in samples. 448 and 448 is what
+        TensorFlow's ``SAME`` padding gives for one second at 16 kHz.
+    n_mels : int, default=80
+        Number of mel bands.
+    f_min, f_max : float, default=40.0 and 8000.0
+        Lowest and highest frequency of the mel bands, in Hz.
+    mel_scale : {"slaney", "htk"}, default="slaney"
+        Formula of the mel scale.
+    mel_norm : {"slaney", None}, default="slaney"
+        ``"slaney"`` divides each triangle by its width.
+    power : {1.0, 2.0}, default=2.0
+        Exponent of the magnitude that the mel bands add up.
+    compression : {"decibel", "log"}, default="decibel"
+        ``"decibel"`` is kapre 0.2.0: 10 log10 of the square root of the mel power,
+        minus the maximum of the clip, floored at -80. ``"log"`` is the natural
+        logarithm of mel plus `log_offset`.
+    log_offset : float, default=1e-6
+        Added before the logarithm, for ``compression="log"``.
+
+    References
+    ----------
+    Choi, Joo, Kim. Kapre: On-GPU audio preprocessing layers for a quick
+    implementation of deep neural network models with Keras. 2017.
+
+    Examples
+    --------
+    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS
+    >>> FRONT_ENDS["kapre"].n_frames
+    125
+    """
+
+    sample_rate: int = 16000
+    input_length: int = 16000
+    n_fft: int = 1024
+    hop_length: int = 128
+    pad_left: int = 448
+    pad_right: int = 448
+    n_mels: int = 80
+    f_min: float = 40.0
+    f_max: float = 8000.0
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    mel_norm: Literal["slaney"] | None = "slaney"
+    power: float = 2.0
+    compression: Literal["decibel", "log"] = "decibel"
+    log_offset: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("mel_scale", ("slaney", "htk")),
+            ("mel_norm", ("slaney", None)),
+            ("power", (1.0, 2.0)),
+            ("compression", ("decibel", "log")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"front end: {name} must be one of {known}, got "
+                    f"{getattr(self, name)!r}."
+                )
+        if self.n_frames < 1:
+            raise ValueError(
+                f"front end: {self.input_length} samples with {self.pad_left} and "
+                f"{self.pad_right} zeros around them are shorter than one window of "
+                f"{self.n_fft}."
+            )
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of the spectrogram."""
+        padded = self.pad_left + self.input_length + self.pad_right
+        return (padded - self.n_fft) // self.hop_length + 1
+
+    @property
+    def n_bins(self) -> int:
+        """Number of frequency bins before the mel bands."""
+        return self.n_fft // 2 + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON types."""
+        return asdict(self)
+
+
+FRONT_ENDS: dict[str, FrontEndConfig] = {
+    # kapre 0.2.0 as the Voice2Series release configured it.
+    "kapre": FrontEndConfig(),
+    # The later release of the AttRNN weights (model-attRNN.h5) by its author.
+    "speech-cmd-recognition": FrontEndConfig(
+        pad_left=0,
+        pad_right=896,
+        mel_scale="htk",
+        mel_norm=None,
+        power=1.0,
+        compression="log",
+    ),
+}
+
+# The decibel floor of kapre and the smallest mel power it can tell from silence.
+_DECIBEL_FLOOR = -80.0
+_SMALLEST_MEL_POWER = 1e-20
+# Keeps the standardisation of a clip without any variation finite.
+_SMALLEST_STD = 1e-10
+
+
+def _hz_to_mel(hertz: np.ndarray, mel_scale: str) -> np.ndarray:
+    if mel_scale == "htk":
+        return 2595.0 * np.log10(1.0 + hertz / 700.0)
+    # Slaney: linear below 1 kHz, 27 logarithmic steps for each factor of 6.4 above.
+    linear = hertz / (200.0 / 3.0)
+    logarithmic = 15.0 + 27.0 * np.log(np.maximum(hertz, 1e-10) / 1000.0) / np.log(6.4)
+    return np.where(hertz >= 1000.0, logarithmic, linear)
+
+
+def _mel_to_hz(mel: np.ndarray, mel_scale: str) -> np.ndarray:
+    if mel_scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    linear = mel * (200.0 / 3.0)
+    logarithmic = 1000.0 * np.exp(np.log(6.4) * (mel - 15.0) / 27.0)
+    return np.where(mel >= 15.0, logarithmic, linear)
+
+
+def mel_filter_bank(config: FrontEndConfig) -> np.ndarray:
+    """Return the triangular mel filters of a configuration.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+        The front end.
+
+    Returns
+    -------
+    ndarray of shape (n_mels, n_bins)
+        Weights in float64; row ``m`` is the triangle of band ``m``.
+
+    References
+    ----------
+    Slaney. Auditory Toolbox, version 2. Interval Research, 1998.
+
+    Examples
+    --------
+    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS, mel_filter_bank
+    >>> mel_filter_bank(FRONT_ENDS["kapre"]).shape
+    (80, 513)
+    """
+    bins = np.linspace(0.0, config.sample_rate / 2.0, config.n_bins)
+    edges_mel = np.linspace(
+        _hz_to_mel(np.array(config.f_min), config.mel_scale),
+        _hz_to_mel(np.array(config.f_max), config.mel_scale),
+        config.n_mels + 2,
+    )
+    edges = _mel_to_hz(edges_mel, config.mel_scale)
+    widths = np.diff(edges)
+    rising = (bins[None, :] - edges[:-2, None]) / widths[:-1, None]
+    falling = (edges[2:, None] - bins[None, :]) / widths[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    if config.mel_norm == "slaney":
+        filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return filters
+
+
+class LogMelFrontEnd(nn.Module):
+    """Waveform to standardised log-mel spectrogram.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+        What to compute. The mel filters are a buffer, so that a checkpoint carries
+        the very matrix that its network was trained with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
+    >>> front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
+    >>> front_end(torch.ones(2, 16000)).shape
+    torch.Size([2, 125, 80])
+    """
+
+    window: Tensor
+    filter_bank: Tensor
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer(
+            "window",
+            torch.hann_window(config.n_fft, dtype=torch.float64).float(),
+            persistent=False,
+        )
+        filters = torch.from_numpy(mel_filter_bank(config)).float()
+        self.register_buffer("filter_bank", filters)
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """Return the complex spectrogram, a linear function of the waveform.
+
+        Parameters
+        ----------
+        waveform : Tensor of shape (batch, input_length)
+            Samples at ``config.sample_rate``.
+
+        Returns
+        -------
+        Tensor of shape (batch, n_bins, n_frames)
+            Complex, unscaled.
+        """
+        config = self.config
+        padded = functional.pad(waveform, (config.pad_left, config.pad_right))
+        return torch.stft(
+            padded,
+            config.n_fft,
+            hop_length=config.hop_length,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+
+    def features(self, spectrogram: Tensor) -> Tensor:
+        """Return the standardised log-mel features of a complex spectrogram.
+
+        Parameters
+        ----------
+        spectrogram : Tensor of shape (batch, n_bins, n_frames)
+            As `spectrogram` returns it.
+
+        Returns
+        -------
+        Tensor of shape (batch, n_frames, n_mels)
+            Mean 0 and population standard deviation 1 for each clip.
+        """
+        if self.config.power == 2.0:
+            energy = spectrogram.real.square() + spectrogram.imag.square()
+        else:
+            energy = spectrogram.abs()
+        mel = torch.matmul(energy.transpose(-1, -2), self.filter_bank.T)
+        if self.config.compression == "decibel":
+            # 10 log10 of the amplitude, as kapre, written on the power: the square
+            # root has no finite slope at a silent frame.
+            level = 5.0 * torch.log10(mel.clamp_min(_SMALLEST_MEL_POWER))
+            level = level - level.amax((-2, -1), keepdim=True)
+            level = level.clamp_min(_DECIBEL_FLOOR)
+        else:
+            level = torch.log(mel + self.config.log_offset)
+        mean = level.mean((-2, -1), keepdim=True)
+        centred = level - mean
+        # The slope of a square root is infinite at zero, the value of a constant
+        # clip; the offset under the root keeps the gradient finite there.
+        variance = centred.square().mean((-2, -1), keepdim=True)
+        std = torch.sqrt(variance + _SMALLEST_STD**2)
+        return centred / (std + _SMALLEST_STD)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return ``features(spectrogram(waveform))``."""
+        return self.features(self.spectrogram(waveform))

@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient training of the perturbation, driven by skorch."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.reprogramming import ReprogrammedSource, collect_outputs
+from sklearn_v2s.sources.contract import SourceOutputs
+
+__all__ = [
+    "EpochProgress",
+    "KeepState",
+    "LinearHead",
+    "MatrixHead",
+    "TargetModule",
+    "V2SNet",
+    "build_net",
+    "mapping_input",
+    "stratified_validation_rows",
+]
+
+SourceOutput = Literal["logits", "embedding", "both"]
+
+
+def mapping_input(
+    outputs: SourceOutputs, source_output: SourceOutput, reads_logits: bool
+) -> Any:
+    """Return what a label mapping reads of the source outputs of all views.
+
+    Parameters
+    ----------
+    outputs : SourceOutputs
+        Logits (n, G, K) and embedding (n, G, d), as tensors or arrays.
+    source_output : {"logits", "embedding", "both"}
+        Which of them.
+    reads_logits : bool
+        Whether the mapping reads the scores of words. It then gets the mean over the
+        views, (n, K); other mappings get all views side by side.
+
+    Returns
+    -------
+    Tensor or ndarray of shape (n, n_features)
+        Of the kind that came in.
+    """
+    if reads_logits:
+        return outputs.logits.mean(1)
+    chosen = {
+        "logits": [outputs.logits],
+        "embedding": [outputs.embedding],
+        "both": [outputs.logits, outputs.embedding],
+    }[source_output]
+    flat = [output.reshape(len(output), -1) for output in chosen]
+    if isinstance(flat[0], np.ndarray):
+        return np.concatenate(flat, axis=1)
+    return torch.cat(flat, dim=1)
+
+
+class MatrixHead(nn.Module):
+    """Torch twin of the label mappings that are a matrix of source by target classes.
+
+    Parameters
+    ----------
+    mapping : estimator
+        Fitted, with ``weights_`` of shape (K, C) and ``aggregation``.
+    """
+
+    weights: Tensor
+
+    def __init__(self, mapping: Any) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.empty(0))
+        self.read(mapping)
+
+    def read(self, mapping: Any) -> None:
+        """Take over the matrix of a mapping that was fitted again."""
+        self.aggregation = mapping.aggregation
+        self.weights = torch.as_tensor(mapping.weights_).to(self.weights)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return logarithms of the target-class scores, of shape (batch, C)."""
+        if self.aggregation == "logit":
+            return torch.log_softmax(logits @ self.weights, dim=1)
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        # log sum exp keeps equation 4 finite where all words of a class are unlikely.
+        return torch.logsumexp(
+            log_probabilities.unsqueeze(2) + self.weights.log(), dim=1
+        )
+
+    def penalty(self) -> Tensor:
+        """Return nothing to add to the loss: the matrix is not learned by gradient."""
+        return self.weights.new_zeros(())
+
+
+class LinearHead(nn.Module):
+    """Torch twin of the learned label mapping, trained together with the perturbation.
+
+    Parameters
+    ----------
+    mapping : estimator
+        Fitted. A `LinearLabelMapping` with the ridge solver gives the starting point;
+        beside any other mapping the head starts at zero.
+    n_features, n_classes : int
+        Size.
+    weight_decay : float, default=1e-3
+        Factor of the squared weights in the loss.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, mapping: Any, n_features: int, n_classes: int, weight_decay: float = 1e-3
+    ) -> None:
+        super().__init__()
+        self.weight_decay = weight_decay
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.weight = nn.Parameter(torch.zeros(n_classes, n_features))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+        if isinstance(mapping, LinearLabelMapping):
+            with torch.no_grad():
+                self.mean.copy_(torch.as_tensor(mapping.mean_))
+                self.scale.copy_(torch.as_tensor(mapping.scale_))
+                factor = float(mapping.temperature_)
+                self.weight.copy_(torch.as_tensor(mapping.coef_ * factor))
+                self.bias.copy_(torch.as_tensor(mapping.intercept_ * factor))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logarithms of the target-class probabilities, of shape (batch, C)."""
+        standardised = (features - self.mean) / self.scale
+        return torch.log_softmax(
+            functional.linear(standardised, self.weight, self.bias), dim=1
+        )
+
+    def penalty(self) -> Tensor:
+        """Return the squared size of the weights, times the weight decay."""
+        return self.weight_decay * self.weight.square().sum()
+
+
+class TargetModule(nn.Module):
+    """Reprogrammed source and head: series to target-class log-scores.
+
+    Parameters
+    ----------
+    reprogrammed : ReprogrammedSource
+        Series to source outputs.
+    head : MatrixHead or LinearHead
+        Source outputs to log-scores.
+    source_output : {"logits", "embedding", "both"}
+        What a linear head reads.
+    """
+
+    def __init__(
+        self,
+        reprogrammed: ReprogrammedSource,
+        head: MatrixHead | LinearHead,
+        source_output: SourceOutput,
+    ) -> None:
+        super().__init__()
+        self.reprogrammed = reprogrammed
+        self.head = head
+        self.source_output: SourceOutput = source_output
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Return logarithms of the target-class scores, of shape (batch, C)."""
+        outputs = self.reprogrammed(series)
+        reads_logits = isinstance(self.head, MatrixHead)
+        return self.head(mapping_input(outputs, self.source_output, reads_logits))
+
+
+class V2SNet(NeuralNet):
+    """The skorch net of Voice2Series: weighted loss, penalty, and a clean interruption.
+
+    It takes ``X`` as a dictionary of ``series`` and ``sample_weight`` and ``y`` as
+    encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
+    perturbation.
+    """
+
+    def __init__(
+        self, module: TargetModule, *args: Any, l2: float = 0.0, **kwargs: Any
+    ):
+        self.l2 = l2
+        super().__init__(module, *args, criterion=nn.NLLLoss, **kwargs)
+
+    def get_all_learnable_params(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what the optimiser changes."""
+        yield from self.module_.named_parameters()
+
+    def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
+        """Return the log-scores of a batch; the weights are for the loss alone."""
+        parameter = self.module_.reprogrammed.perturbation.delta
+        return self.module_(x["series"].to(parameter))
+
+    def get_loss(
+        self,
+        y_pred: Tensor,
+        y_true: Tensor,
+        X: dict[str, Tensor] | None = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Return the weighted mean of -log P(y|x), in training with the penalties."""
+        assert X is not None
+        target = y_true.to(y_pred.device).unsqueeze(1)
+        loss = -(y_pred.gather(1, target).squeeze(1))
+        loss = (loss * X["sample_weight"].to(y_pred)).mean()
+        if training:
+            delta = self.module_.reprogrammed.perturbation.effective()
+            loss = loss + self.l2 * delta.square().sum() + self.module_.head.penalty()
+        return loss
+
+    def forget_training(self) -> None:
+        """Let go of what only the training needed; it would be pickled with the net.
+
+        These are the validation rows, the callbacks with their references to the
+        optimiser, and the second reference to the module.
+        """
+        own = {"keep_state", "refit_mapping", "lr_schedule", "progress"}
+        self.callbacks_: list[Any] = [
+            row for row in self.callbacks_ if row[0] not in own
+        ]
+        self.callbacks = None
+        self.train_split = None
+        self.module = type(self.module_)
+
+    def hold_optimizer_on(self, device: str | torch.device) -> None:
+        """Move the optimiser's moments to where the module's parameters are."""
+        for state in self.optimizer_.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.dim() > 0:
+                    state[name] = value.to(device)
+
+    def fit_loop(
+        self, X: Any, y: Any = None, epochs: int | None = None, **params: Any
+    ) -> "V2SNet":
+        """Train; remember whether the user stopped it."""
+        self.interrupted_ = False
+        self.stopped_early_ = False
+        try:
+            return super().fit_loop(X, y, epochs=epochs, **params)
+        except KeyboardInterrupt:
+            self.interrupted_ = not self.stopped_early_
+            raise
+
+
+class KeepState(Callback):
+    """Keep the best epoch by validation loss, or else the last complete one.
+
+    Parameters
+    ----------
+    n_iter_no_change : int or None
+        Stop after that many epochs without a better validation loss. None: there is no
+        validation part, and the state is only needed after an interruption.
+    """
+
+    def __init__(self, n_iter_no_change: int | None) -> None:
+        self.n_iter_no_change = n_iter_no_change
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Start with the state before the first step."""
+        self.best_loss_ = np.inf
+        self._keep(net, 0)
+
+    def _keep(self, net: NeuralNet, epoch: int) -> None:
+        self.state_ = copy.deepcopy(net.module_.state_dict())
+        net.kept_epoch_ = epoch
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the state if it is the one to return so far; stop when patience ends."""
+        epoch = len(net.history)
+        if self.n_iter_no_change is None:
+            self._keep(net, epoch)
+            return
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_loss_:
+            self.best_loss_ = loss
+            self._keep(net, epoch)
+        elif epoch - net.kept_epoch_ >= self.n_iter_no_change:
+            net.stopped_early_ = True
+            # The way in which skorch's own callbacks end a training.
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Put the kept state back."""
+        net.module_.load_state_dict(self.state_)
+        del self.state_
+
+
+class RefitMapping(Callback):
+    """Fit a label mapping again at the beginning of each epoch, without dropout.
+
+    Parameters
+    ----------
+    mapping : estimator
+        With ``refit_each_epoch``; changed in place.
+    """
+
+    def __init__(self, mapping: Any) -> None:
+        self.mapping = mapping
+
+    def on_train_begin(
+        self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any
+    ) -> None:
+        """Hold the training data as long as the training lasts."""
+        self.data_ = X, y
+        self.fitted_ = [copy.deepcopy(vars(self.mapping))]
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Fit the mapping on the present source outputs and hand it to the head."""
+        X, y = self.data_
+        outputs = collect_outputs(net.module_.reprogrammed, X["series"])
+        scores = mapping_input(outputs, "logits", reads_logits=True)
+        self.mapping.fit(scores, y, sample_weight=X["sample_weight"])
+        net.module_.head.read(self.mapping)
+        self.fitted_.append(copy.deepcopy(vars(self.mapping)))
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Make the mapping the one of the state that is kept, and let the data go."""
+        vars(self.mapping).update(self.fitted_[net.kept_epoch_])
+        net.module_.head.read(self.mapping)
+        del self.data_, self.fitted_
+
+
+class EpochProgress(Callback):
+    """A progress bar over the epochs, on standard error."""
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=net.max_epochs, desc="V2S epochs")
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Show the losses of the epoch."""
+        row = net.history[-1]
+        shown = {key: row[key] for key in ("train_loss", "valid_loss") if key in row}
+        self.bar_.set_postfix({key: f"{value:.4f}" for key, value in shown.items()})
+        self.bar_.update()
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Close the bar; an open one cannot be pickled."""
+        self.bar_.close()
+        del self.bar_
+
+
+def stratified_validation_rows(
+    y: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose rows of the training data to validate on.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Encoded classes.
+    fraction : float
+        Share of each class; every class keeps at least one row to train on.
+    rng : numpy.random.Generator
+        Chooses.
+
+    Returns
+    -------
+    ndarray of shape (n_validation,)
+        Row numbers, sorted.
+
+    Raises
+    ------
+    ValueError
+        If no class has a row to spare.
+    """
+    chosen: list[np.ndarray] = []
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
+        chosen.append(rng.permutation(rows)[:count])
+    validation = np.sort(np.concatenate(chosen))
+    if len(validation) == 0:
+        raise ValueError(
+            "early_stopping=True needs a class with at least 2 samples to validate on; "
+            "every class has 1. Set early_stopping=False."
+        )
+    return validation
+
+
+def build_net(
+    module: TargetModule,
+    mapping: Any,
+    n_train: int,
+    validation: tuple[dict[str, np.ndarray], np.ndarray] | None,
+    *,
+    n_iter_no_change: int,
+    max_epochs: int,
+    batch_size: int,
+    lr: float,
+    lr_schedule: Literal["constant", "cosine"],
+    l2: float,
+    seed: int,
+    device: torch.device,
+    verbose: int,
+    callbacks: list[Any] | None,
+) -> V2SNet:
+    """Return an initialised net.
+
+    Parameters
+    ----------
+    module : TargetModule
+        What is trained; it is used itself, not a copy.
+    mapping : estimator
+        Fitted label mapping; changed in place if it follows the training.
+    n_train : int
+        Number of rows to train on.
+    validation : tuple of (dict, ndarray) or None
+        ``X`` and ``y`` of the rows to validate on.
+    n_iter_no_change, max_epochs, batch_size, lr, lr_schedule, l2, verbose, callbacks
+        See `sklearn_v2s.V2SClassifier`.
+    seed : int
+        Of the order of the batches.
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    V2SNet
+        Ready for ``partial_fit``.
+    """
+    own: list[Any] = []
+    if getattr(mapping, "refit_each_epoch", False):
+        own.append(("refit_mapping", RefitMapping(mapping)))
+    if lr_schedule == "cosine" and max_epochs > 0:
+        steps = max_epochs * -(-n_train // batch_size)
+        scheduler = LRScheduler(
+            torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps, step_every="batch"
+        )
+        own.append(("lr_schedule", scheduler))
+    if verbose:
+        own.append(("progress", EpochProgress()))
+    # Before refit_mapping at the end of training, which reads the kept state.
+    patience = None if validation is None else n_iter_no_change
+    own.insert(0, ("keep_state", KeepState(patience)))
+    net = V2SNet(
+        module,
+        optimizer=torch.optim.Adam,
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        # Both loaders draw a seed when they start; without a generator of their own
+        # they would move torch's global one.
+        iterator_train__shuffle=True,
+        iterator_train__generator=torch.Generator().manual_seed(seed),
+        iterator_valid__generator=torch.Generator().manual_seed(seed),
+        train_split=None
+        if validation is None
+        else predefined_split(Dataset(*validation)),
+        callbacks=[*own, *(callbacks or [])],
+        l2=l2,
+        verbose=0,
+        device=device,
+    )
+    return net.initialize()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`V2STransformer`: source outputs as features for any scikit-learn estimator."""
+
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_v2s._compat import fit_context
+from sklearn_v2s.base import BaseV2S
+from sklearn_v2s.reprogramming import ReprogrammedSource
+from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.sources.registry import load_source
+from sklearn_v2s.training import SourceOutput, mapping_input
+
+__all__ = ["V2STransformer"]
+
+
+class V2STransformer(TransformerMixin, BaseV2S):
+    """Turn time series into what a frozen speech model says about them.
+
+    Each series is placed in the source's waveform, a random perturbation is added, and
+    the source outputs of all views are returned side by side. Nothing is trained: use
+    `V2SClassifier` for a learned perturbation, and this for features in a pipeline.
+
+    Parameters
+    ----------
+    source : str, path-like or nn.Module, default="attrnn"
+        Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
+        module that meets the source contract.
+    source_output : {"logits", "embedding", "both"}, default="embedding"
+        Which outputs to return.
+    n_views : int, default=1
+        Number of perturbations, each a pass through the source.
+    n_segments : int or "auto", default="auto"
+        Replicas of a series; ``"auto"`` takes 8, or as many as fit.
+    input_gain : float, default=0.3
+        Factor of the normalised series against the perturbation.
+    init_scale : float, default=0.1
+        The perturbations are uniform in ``[-init_scale, init_scale]``.
+    normalization : {"global", "series"} or None, default="global"
+        Remove mean and scale of the training data, of each series, or nothing.
+    missing : {"error", "interpolate"}, default="error"
+        What to do with NaN.
+    precision : {"float32", "float64"}, default="float32"
+        Arithmetic of the source.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
+    random_state : int, RandomState instance or None, default=None
+        Of the perturbations.
+
+    Attributes
+    ----------
+    perturbation_ : ndarray of shape (n_views, input_length)
+        What is added to the placed series.
+    n_features_in_ : int
+        Values of a series, over all channels.
+    n_timepoints_in_, n_channels_in_ : int
+        Shape of a series.
+
+    See Also
+    --------
+    V2SClassifier : Learns the perturbation and the label mapping.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s import V2STransformer
+    >>> X = np.random.default_rng(0).normal(size=(3, 50))
+    >>> V2STransformer(random_state=0).fit_transform(X).shape
+    (3, 512)
+    """
+
+    _parameter_constraints = BaseV2S._parameter_constraints
+
+    def __init__(
+        self,
+        source: Any = "attrnn",
+        *,
+        source_output: SourceOutput = "embedding",
+        n_views: int = 1,
+        n_segments: int | Literal["auto"] = "auto",
+        input_gain: float = 0.3,
+        init_scale: float = 0.1,
+        normalization: Literal["global", "series"] | None = "global",
+        missing: Literal["error", "interpolate"] = "error",
+        precision: Literal["float32", "float64"] = "float32",
+        device: Any = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.source = source
+        self.source_output = source_output
+        self.n_views = n_views
+        self.n_segments = n_segments
+        self.input_gain = input_gain
+        self.init_scale = init_scale
+        self.normalization = normalization
+        self.missing = missing
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> "V2STransformer":
+        """Learn level and scale of the series and draw the perturbations.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, or a list of series of unequal length.
+        y : ignored
+            Present for the API.
+
+        Returns
+        -------
+        V2STransformer
+            The fitted transformer.
+        """
+        series, _ = check_series(self, X, reset=True, missing=self.missing)
+        self._normalizer = SeriesNormalizer(self.normalization).fit(series)
+        source = load_source(self.source, self._dtype)
+        self._module = self._build(source, self._seeds(self.n_views))
+        self._module.placement.warn_if_resampling()
+        self.perturbation_ = self._perturbation
+        return self
+
+    def _reprogrammed(self) -> ReprogrammedSource:
+        return self._module
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the source outputs of series.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_views * n_outputs)
+            View by view.
+        """
+        return mapping_input(self._outputs(X), self.source_output, reads_logits=False)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return names of the columns of `transform`.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for the API.
+
+        Returns
+        -------
+        ndarray of str
+            Such as ``"view0_embedding17"``.
+        """
+        check_is_fitted(self)
+        source = self._module.source
+        sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
+        kinds = list(sizes) if self.source_output == "both" else [self.source_output]
+        return np.array(
+            [
+                f"view{view}_{kind}{column}"
+                for kind in kinds
+                for view in range(self.n_views)
+                for column in range(sizes[kind])
+            ],
+            dtype=object,
+        )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sample weights and class weights."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+__all__ = ["balance_classes", "check_weights"]
+
+
+def check_weights(sample_weight: Any, n: int) -> np.ndarray:
+    """Return sample weights as an array.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,), number or None
+        None and a number mean the same weight for all.
+    n : int
+        Number of samples.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Non-negative, not all zero.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    if sample_weight is None:
+        return np.ones(n)
+    weight = check_array(
+        np.full(n, sample_weight) if np.ndim(sample_weight) == 0 else sample_weight,
+        dtype=np.float64,
+        ensure_2d=False,
+        input_name="sample_weight",
+    )
+    if weight.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, expected ({n},): one weight for "
+            "each series of X."
+        )
+    if (weight < 0).any():
+        raise ValueError(
+            f"sample_weight has the negative value {weight.min()}; weights must be 0 "
+            "or larger."
+        )
+    if not weight.any():
+        raise ValueError(
+            "sample_weight has only zero values; at least one sample must have a "
+            "positive weight."
+        )
+    return weight
+
+
+def balance_classes(
+    class_weight: Any, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Return the factor of each sample that a ``class_weight`` asks for.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        ``"balanced"`` gives every class present the same total weight.
+    classes : ndarray of shape (n_classes,)
+        Labels of the classes.
+    codes : ndarray of shape (n,)
+        Class of each sample, as a position in `classes`.
+    weight : ndarray of shape (n,)
+        Sample weights.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Factors.
+
+    Raises
+    ------
+    ValueError
+        If a dictionary names an unknown class or a negative weight.
+    """
+    if class_weight is None:
+        return np.ones(len(codes))
+    if isinstance(class_weight, str):
+        totals = np.bincount(codes, weights=weight, minlength=len(classes))
+        present = totals > 0
+        factors = np.ones(len(classes))
+        factors[present] = weight.sum() / (present.sum() * totals[present])
+        return factors[codes]
+    known = {label: position for position, label in enumerate(classes.tolist())}
+    unknown = [label for label in class_weight if label not in known]
+    if unknown:
+        raise ValueError(
+            f"class_weight names the classes {unknown}, which are not in y; allowed "
+            f"are {classes.tolist()}."
+        )
+    factors = np.ones(len(classes))
+    for label, factor in class_weight.items():
+        if not factor >= 0:
+            raise ValueError(
+                f"class_weight[{label!r}]={factor!r} must be a number of 0 or more."
+            )
+        factors[known[label]] = factor
+    return factors[codes]
