@@ -191,6 +191,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return np.array([f"class_{label}" for label in self.classes_], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
+        """Say that ``fit`` needs `y`."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags

@@ -51,13 +51,16 @@ class LinearLabelMapping(BaseLabelMapping):
     times; the mean and scale of the features are kept, for they use no labels.
 
     The temperature is fitted to labels smoothed by one pseudo-count for each class, the
-    rule of succession: of W units of weight, ``(W + 1) / (W + C)`` has the true class
-    and ``1 / (W + C)`` each other. So it stays finite where the classes separate
-    perfectly, and a few rows cannot make it sure. The lone row of a class counts as
-    any other: without it the class is unknown, and is predicted to be absent.
+    rule of succession: with W the sum of the weights, the true class of a row gets
+    ``(W + 1) / (W + n_classes)`` and each other ``1 / (W + n_classes)``. So it stays
+    finite where the classes separate perfectly, and a few rows cannot make it sure;
+    weights scaled to sum to one say that there is one row. The lone row of a class
+    counts as any other: without it the class is predicted to be absent.
 
     `solver` "logistic" fits scikit-learn's multinomial logistic regression, whose
-    confidence is set by `C` alone.
+    confidence is set by `C` alone. A class without rows is given one at the mean of the
+    features, of weight ``1 / n_classes``. As the fit is iterative, weights and repeated
+    rows agree up to `tol` only.
 
     Parameters
     ----------

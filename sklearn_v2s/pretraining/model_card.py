@@ -1,37 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model cards: what a checkpoint is, in Markdown, from what its training recorded."""
 
-import datetime
 import json
-import platform
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.tensor_file import write_bytes
 
-__all__ = ["describe_environment", "write_model_card"]
-
-
-def describe_environment() -> dict[str, str | int]:
-    """Return versions, processor and date of a measurement.
-
-    Returns
-    -------
-    dict
-        Plain values, for cards and result files. No path and no host name.
-    """
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "date": datetime.date.today().isoformat(),
-    }
+__all__ = ["write_model_card"]
 
 
 def write_model_card(path: Path, source: SourceModel, card: dict[str, Any]) -> None:

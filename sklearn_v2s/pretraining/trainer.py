@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import SpeechCorpus
-from sklearn_v2s.pretraining.model_card import describe_environment, write_model_card
+from sklearn_v2s.pretraining.model_card import write_model_card
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.front_end import FRONT_ENDS

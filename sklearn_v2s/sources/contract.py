@@ -152,16 +152,15 @@ def _to_inference(source: nn.Module) -> None:
 
 def copy_source(source: nn.Module) -> nn.Module:
     """Return a copy with its own weights, also of a source that pickles by name."""
-    if getattr(source, "reference", None) is None or not isinstance(
-        source, SourceModel
-    ):
-        return copy.deepcopy(source)
-    # deepcopy() would follow the reference; the original is shared between threads
-    # and must not lose it even for a moment.
-    duplicate = type(source).__new__(type(source))
-    state = copy.deepcopy(vars(source), {id(source): duplicate})
-    duplicate.__setstate__(state)
-    return duplicate
+    # deepcopy() would follow the references of sources, of the one at hand and of those
+    # inside a module of the user's, to the models that all estimators share.
+    inside = [module for module in source.modules() if isinstance(module, SourceModel)]
+    memo: dict[int, Any] = {
+        id(module): type(module).__new__(type(module)) for module in inside
+    }
+    for module in inside:
+        memo[id(module)].__setstate__(copy.deepcopy(vars(module), memo))
+    return copy.deepcopy(source, memo)
 
 
 def check_source(source: Any) -> nn.Module:
