@@ -46,7 +46,17 @@ def _add_pretrain(
     parser.add_argument("--weight-decay", type=float, default=1e-2)
     parser.add_argument("--label-smoothing", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--speed", type=float, default=0.1, help="speed augmentation")
+    from sklearn_v2s.pretraining.augmentation import Augmentation
+
+    strengths = Augmentation()
+    for name in (field.name for field in fields(Augmentation)):
+        value = getattr(strengths, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(value),
+            default=value,
+            help=f"strength of the augmentation {name} (default: %(default)s)",
+        )
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last complete epoch"
@@ -71,7 +81,9 @@ def _pretrain(options: argparse.Namespace) -> int:
     given = vars(options)
     names = {field.name for field in fields(PretrainingSettings)}
     settings = PretrainingSettings(
-        augmentation=Augmentation(speed=options.speed),
+        augmentation=Augmentation(
+            **{field.name: given[field.name] for field in fields(Augmentation)}
+        ),
         **{name: given[name] for name in names & given.keys()},
     )
     corpus = join_corpora([read_corpus(folder) for folder in options.corpus])
