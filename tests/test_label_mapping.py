@@ -554,6 +554,20 @@ def test_ridge_does_not_see_the_units_of_features(seed):
     assert_allclose(mapping.transform(moved), expected.transform(x), rtol=1e-6)
 
 
+def test_feature_that_was_flat_in_training_cannot_decide_alone():
+    x, y = make_data(3)
+    x[:, 0] = 0
+    x[0, 0] = 1e-10
+    mapping = LinearLabelMapping().fit(x, y)
+    moved = x.copy()
+    moved[:, 0] = 1.0
+    bounded = moved.copy()
+    bounded[:, 0] = mapping.mean_[0] + mapping.bound_[0] * mapping.scale_[0]
+    assert_allclose(mapping.transform(moved), mapping.transform(bounded))
+    agreed = mapping.transform(moved).argmax(axis=1) == mapping.transform(x).argmax(1)
+    assert agreed.mean() > 0.9
+
+
 @few
 @given(seed=seeds, factor=st.floats(2, 100))
 def test_default_grid_follows_the_sum_of_weights(seed, factor):

@@ -23,7 +23,35 @@ from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.tensor_file import write_bytes
 
-__all__ = ["cross_validate_settings", "read_training_part"]
+__all__ = [
+    "CANDIDATES",
+    "cross_validate_settings",
+    "read_training_part",
+    "summarise",
+]
+
+_WORDS = {"source_output": "logits", "n_views": 1}
+
+# What the defaults of `V2SClassifier` were chosen among. The front end removes the
+# level of a waveform, so that only the ratio of input_gain to init_scale counts.
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "1 view, ratio 1": {"n_views": 1, "max_epochs": 0, "input_gain": 0.1},
+    "1 view, ratio 3": {"n_views": 1, "max_epochs": 0},
+    "1 view, ratio 10": {"n_views": 1, "max_epochs": 0, "input_gain": 1.0},
+    "1 view, 1 replica": {"n_views": 1, "max_epochs": 0, "n_segments": 1},
+    "1 view, logits": {"n_views": 1, "max_epochs": 0, "source_output": "logits"},
+    "1 view, both": {"n_views": 1, "max_epochs": 0, "source_output": "both"},
+    "1 view, 10 epochs": {"n_views": 1, "max_epochs": 10},
+    "1 view, 10 epochs, lr 0.01": {"n_views": 1, "max_epochs": 10, "lr": 0.01},
+    "2 views": {"n_views": 2, "max_epochs": 0},
+    "2 views, 5 epochs": {"n_views": 2, "max_epochs": 5},
+    "1 view, ratio 10, 5 epochs": {"n_views": 1, "max_epochs": 5, "input_gain": 1.0},
+    "2 views, ratio 10": {"n_views": 2, "max_epochs": 0, "input_gain": 1.0},
+    "2 views, ratio 10, 5 epochs": {"n_views": 2, "max_epochs": 5, "input_gain": 1.0},
+    "4 views": {"n_views": 4, "max_epochs": 0},
+    "4 views, 5 epochs": {"n_views": 4, "max_epochs": 5},
+    "random words, 30 epochs": {**_WORDS, "label_mapping": "random", "max_epochs": 30},
+}
 
 _COLUMNS = (
     "setting", "parameters", "dataset", "n", "folds", "seed", "accuracy", "log_loss",
@@ -143,3 +171,47 @@ def cross_validate_settings(
         )
         _write_rows(output, rows)
     return rows
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of means over the datasets that all settings have.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As `cross_validate_settings` returns them.
+
+    Returns
+    -------
+    str
+        One line for each setting, the most accurate first.
+    """
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    done = [
+        {row["dataset"] for row in rows if row["setting"] == name} for name in settings
+    ]
+    shared = set.intersection(*done) if done else set()
+
+    def mean(name: str, column: str) -> float:
+        return float(
+            np.mean(
+                [
+                    float(row[column])
+                    for row in rows
+                    if row["setting"] == name and row["dataset"] in shared
+                ]
+            )
+        )
+
+    lines = [
+        f"| setting ({len(shared)} datasets) | accuracy | log-loss | seconds |",
+        "|---|---|---|---|",
+    ]
+    if shared:
+        settings.sort(key=lambda name: -mean(name, "accuracy"))
+        lines += [
+            f"| {name} | {mean(name, 'accuracy'):.3f} | {mean(name, 'log_loss'):.3f} "
+            f"| {mean(name, 'seconds') * len(shared):.0f} |"
+            for name in settings
+        ]
+    return "\n".join(lines)

@@ -34,12 +34,19 @@ _NO_INFORMATION = 1e-12
 _TEMPERATURES = (1e-3, 1e4)
 
 
+# How far beyond the training rows a feature is followed.
+_EXTRAPOLATION = 2.0
+
+
 class LinearLabelMapping(BaseLabelMapping):
     """Learned linear map from any source features to target classes.
 
-    Features are standardised with the weighted mean and standard deviation; a feature
-    that is constant up to float32 rounding is ignored. ``transform`` returns
-    ``softmax(temperature_ * decision_scores(X))``, whose rows sum to one.
+    Features are standardised with the weighted mean and standard deviation; one that is
+    constant up to float32 rounding is ignored. A row's standardised feature counts as
+    at most twice the largest one in training, so that an output of the source that was
+    flat on all training rows cannot decide alone about the row where it moves.
+    ``transform`` returns ``softmax(temperature_ * decision_scores(X))``, whose rows sum
+    to one.
 
     `solver` "ridge" fits one-vs-rest targets of -1 and +1 by penalised least squares
     with a free intercept. It costs one eigenproblem of size ``min(n, d)``, from which
@@ -89,6 +96,8 @@ class LinearLabelMapping(BaseLabelMapping):
         Weighted mean of each feature.
     scale_ : ndarray of shape (n_features_in_,)
         Weighted standard deviation of each feature, 1 where it is constant.
+    bound_ : ndarray of shape (n_features_in_,)
+        Largest absolute value of a standardised feature that is told apart.
     temperature_ : float
         Factor of the scores before the softmax; 1 for the logistic regression.
     alpha_ : float
@@ -129,6 +138,7 @@ class LinearLabelMapping(BaseLabelMapping):
     reads_logits = False
 
     alpha_: float
+    bound_: Floats
     coef_: Floats
     intercept_: Floats
     loo_accuracy_: float
@@ -171,6 +181,7 @@ class LinearLabelMapping(BaseLabelMapping):
 
     def _decision_scores(self, rows: Floats) -> Floats:
         scaled = (rows - self.mean_) / self.scale_
+        scaled = np.clip(scaled, -self.bound_, self.bound_)
         return scaled @ self.coef_.T + self.intercept_
 
     def _transform(self, scores: Floats) -> Floats:
@@ -202,6 +213,7 @@ class LinearLabelMapping(BaseLabelMapping):
         scale[constant] = 1
         rows /= scale
         rows[:, constant] = 0
+        self.bound_ = _EXTRAPOLATION * np.abs(rows).max(axis=0)
         self.mean_ = mean
         self.scale_ = scale
         return rows
