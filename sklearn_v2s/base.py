@@ -2,6 +2,8 @@
 """What the classifier and the transformer share: series, source, perturbation."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -63,6 +65,21 @@ class BaseV2S(BaseEstimator):
     def _reprogrammed(self) -> ReprogrammedSource:
         raise NotImplementedError
 
+    @contextmanager
+    def _unchanged_on_failure(self) -> Iterator[None]:
+        """Leave the estimator as it was if fitting fails or is broken off."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self._leave_device()
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _leave_device(self) -> None:
+        """Bring back to the CPU what fitting moved to a device."""
+
     @property
     def _dtype(self) -> torch.dtype:
         return torch.float64 if self.precision == "float64" else torch.float32
@@ -103,6 +120,18 @@ class BaseV2S(BaseEstimator):
         )
         return ReprogrammedSource(source, placement, perturbation).to(self._dtype)
 
+    def _fit_normalizer(
+        self, series: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            normalizer = SeriesNormalizer(self.normalization).fit(series, sample_weight)
+        if not np.isfinite(normalizer.scale_).all():
+            raise ValueError(
+                f"X has values as large as {np.nanmax(np.abs(series)):.3g}, whose "
+                "variance is infinite in float64. Scale the series down."
+            )
+        self._normalizer = normalizer
+
     def _series(self, X: Any) -> np.ndarray:
         """Check X for a fitted estimator and return normalised series."""
         check_is_fitted(self)
@@ -119,9 +148,23 @@ class BaseV2S(BaseEstimator):
         moved.hear_with(copy_source(module.source).to(device))
         return moved
 
+    def _collect(self, module: ReprogrammedSource, series: np.ndarray) -> SourceOutputs:
+        """Return the source outputs of normalised series, all of them finite."""
+        outputs = collect_outputs(module, series)
+        if not all(np.isfinite(part).all() for part in outputs):
+            delta = module.perturbation.delta.detach().abs().max()
+            raise ValueError(
+                "the source returned NaN or infinity for series with values up to "
+                f"{np.abs(series).max():.3g} after normalization="
+                f"{self.normalization!r} and a perturbation up to {float(delta):.3g}, "
+                f"in precision={self.precision!r}. Use normalization='global' or "
+                "'series' for large values, and smaller init_scale, input_gain and lr."
+            )
+        return outputs
+
     def _outputs(self, X: Any) -> SourceOutputs:
         series = self._series(X)
-        return collect_outputs(self._on_device(), series)
+        return self._collect(self._on_device(), series)
 
     def source_outputs(self, X: Any) -> SourceOutputs:
         """Return what the source model says about reprogrammed series.
@@ -162,4 +205,6 @@ class BaseV2S(BaseEstimator):
 
     @property
     def _perturbation(self) -> np.ndarray:
-        return self._reprogrammed().perturbation.effective().detach().cpu().numpy()
+        effective = self._reprogrammed().perturbation.effective()
+        # A copy: the array must not change when the training goes on.
+        return effective.detach().cpu().numpy().copy()

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`V2SClassifier`: Voice2Series as a scikit-learn classifier."""
 
+import copy
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -24,11 +27,12 @@ from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
     RandomLabelMapping,
 )
-from sklearn_v2s.reprogramming import ReprogrammedSource, collect_outputs
+from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import SeriesNormalizer, check_series
 from sklearn_v2s.sources.contract import copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import (
+    KeepState,
     LinearHead,
     MatrixHead,
     SourceOutput,
@@ -75,7 +79,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     source_output : {"logits", "embedding", "both"}, default="embedding"
         What a learned label mapping reads. The other mappings read words and need
         ``"logits"``, the paper's choice.
-    n_views : int, default=4
+    n_views : int, default=1
         Number of perturbations, each a pass through the source.
     n_segments : int or "auto", default="auto"
         Number m of replicas of a series in the waveform; ``"auto"`` takes 8, or as many
@@ -85,7 +89,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     dropout : float, default=0.0
         Share of the perturbation's samples that are zeroed, the same for a whole step;
         off at prediction.
-    input_gain : float, default=0.3
+    input_gain : float, default=1.0
         Factor of the normalised series against the perturbation, at the start.
     train_gain : bool, default=False
         Learn that factor too.
@@ -98,7 +102,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         Source classes for each target class; None takes as many as there are,
         ``floor(K / C)``. Without effect on mappings that give every source class a
         weight (Bayesian and linear) and on instances.
-    max_epochs : int, default=10
+    max_epochs : int, default=5
         Passes over the training data. 0 keeps the random perturbation.
     batch_size : int, default=64
         Series for each step.
@@ -154,6 +158,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         Values of a series, over all channels.
     n_timepoints_in_, n_channels_in_ : int
         Shape of a series.
+    unequal_length_ : bool
+        Whether `fit` saw series of unequal length; shorter ones are then allowed.
 
     See Also
     --------
@@ -210,16 +216,16 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         source: Any = "attrnn",
         *,
         source_output: SourceOutput = "embedding",
-        n_views: int = 4,
+        n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
         mask: bool = False,
         dropout: float = 0.0,
-        input_gain: float = 0.3,
+        input_gain: float = 1.0,
         train_gain: bool = False,
         init_scale: float = 0.1,
         label_mapping: Any = "linear",
         mapping_size: int | None = None,
-        max_epochs: int = 10,
+        max_epochs: int = 5,
         batch_size: int = 64,
         lr: float = 3e-3,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
@@ -373,22 +379,21 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             what is allowed.
         """
         continued = self.warm_start and hasattr(self, "net_")
-        before = (self.classes_, self.n_features_in_) if continued else None
-        series, codes, weight = self._check_training_data(X, y, sample_weight)
-        if before is not None and not (
-            np.array_equal(before[0], self.classes_)
-            and before[1] == self.n_features_in_
-        ):
-            raise ValueError(
-                "warm_start=True needs the classes and the length of the series of the "
-                f"previous fit ({list(before[0])}, {before[1]} values), got "
-                f"{list(self.classes_)} and {self.n_features_in_} values. Set "
-                "warm_start=False to begin anew."
+        with self._unchanged_on_failure():
+            before = self.classes_ if continued else None
+            series, codes, weight = self._check_training_data(
+                X, y, sample_weight, reset=not continued
             )
-        series = self._prepare(series, codes, weight, continued)
-        if self.max_epochs > 0:
-            self._train(series, codes, weight)
-        self._finish()
+            if before is not None and not np.array_equal(before, self.classes_):
+                raise ValueError(
+                    "warm_start=True needs the classes of the previous fit, "
+                    f"{before.tolist()}, but y has {self.classes_.tolist()}. Set "
+                    "warm_start=False to begin anew."
+                )
+            series = self._prepare(series, codes, weight, continued)
+            if self.max_epochs > 0:
+                self._train(series, codes, weight)
+            self._finish()
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -425,23 +430,19 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
                 f"partial_fit: {self.classes_.tolist()}."
             )
         known = given if first else self.classes_
-        series, codes, weight = self._check_training_data(
-            X, y, sample_weight, known, reset=first
-        )
-        if first:
-            series = self._prepare(series, codes, weight, continued=False)
-            self._start_net(len(series), None, schedule="constant")
-        else:
-            series = self._normalizer.transform(series)
-            self._module = self.net_.module_
-            self._enter_device(self._module)
-            self.net_.hold_optimizer_on(resolve_device(self.device))
-            # A cosine schedule of `fit` has left the learning rate at its end.
-            for group in self.net_.optimizer_.param_groups:
-                group["lr"] = self.lr
-        self._run(series, codes, weight, epochs=1)
-        self._read_head()
-        self._finish()
+        with self._unchanged_on_failure():
+            series, codes, weight = self._check_training_data(
+                X, y, sample_weight, known, reset=first
+            )
+            if first:
+                series = self._prepare(series, codes, weight, continued=False)
+                self._start_net(len(series), None, schedule="constant")
+            else:
+                series = self._normalizer.transform(series)
+                self._resume_net()
+            self._run(series, codes, weight, epochs=1)
+            self._read_head()
+            self._finish()
         return self
 
     def _check_training_data(
@@ -454,7 +455,14 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return series, encoded classes and weights of the rows that count."""
         series, y = check_series(self, X, y, reset=reset, missing=self.missing)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except TypeError as error:
+            kinds = sorted({type(label).__name__ for label in y.tolist()})
+            raise TypeError(
+                f"y holds labels of the types {kinds}, which have no common order; use "
+                "strings only, or numbers only."
+            ) from error
         weight = check_weights(sample_weight, len(series))
         # A series of weight zero is the same as no series.
         counts = weight > 0
@@ -472,22 +480,22 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         if len(found) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs samples of at least 2 classes, but y has "
-                f"only one class: {found[0]!r}."
+                f"only one class: {found.tolist()[0]!r}."
             )
         self.classes_ = found
         weight = weight * balance_classes(self.class_weight, found, codes, weight)
-        return series, codes, weight
+        counts = weight > 0
+        return series[counts], codes[counts], weight[counts]
 
     def _new_mapping(self, seed: int) -> Any:
         if not isinstance(self.label_mapping, str):
             mapping = clone(self.label_mapping)
         else:
             mapping = _LABEL_MAPPINGS[self.label_mapping]()
-            parameters = mapping.get_params()
-            if "mapping_size" in parameters:
+            if "mapping_size" in mapping.get_params():
                 mapping.set_params(mapping_size=self.mapping_size)
-            if "random_state" in parameters:
-                mapping.set_params(random_state=seed % (2**32))
+        if mapping.get_params().get("random_state", 0) is None:
+            mapping.set_params(random_state=seed % (2**32))
         if getattr(mapping, "reads_logits", False) and self.source_output != "logits":
             raise ValueError(
                 f"label_mapping={self.label_mapping!r} reads the words of the source, "
@@ -508,9 +516,13 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         seeds = self._seeds(3 + self.n_views)
         self._shuffle_seed, self._split_seed, mapping_seed = seeds[:3]
         if continued:
-            reprogrammed = self.net_.module_.reprogrammed
+            before = self.net_.module_.reprogrammed
+            # A copy: if this fit fails, the previous one stays.
+            reprogrammed = ReprogrammedSource(
+                before.source, before.placement, copy.deepcopy(before.perturbation)
+            )
         else:
-            self._normalizer = SeriesNormalizer(self.normalization).fit(series, weight)
+            self._fit_normalizer(series, weight)
             reprogrammed = self._new_reprogrammed(
                 load_source(self.source, self._dtype), seeds[3:]
             )
@@ -532,16 +544,43 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             train_gain=self.train_gain,
         )
 
-    def _enter_device(self, module: TargetModule | ReprogrammedSource) -> None:
-        """Move a module to the device of the fit; `_finish` brings it back."""
-        reprogrammed = (
-            module.reprogrammed if isinstance(module, TargetModule) else module
-        )
-        self._cpu_source = reprogrammed.source
+    def _enter_device(self, reprogrammed: ReprogrammedSource) -> None:
+        """Move a module to the device of the fit; `_leave_device` brings it back."""
         device = resolve_device(self.device)
+        self._cpu_source = reprogrammed.source
         if device.type != "cpu":
-            module.to(device)
+            reprogrammed.to(device)
             reprogrammed.hear_with(copy_source(self._cpu_source).to(device))
+
+    @contextmanager
+    def _unchanged_on_failure(self) -> Iterator[None]:
+        net = getattr(self, "net_", None)
+        if net is None:
+            with super()._unchanged_on_failure():
+                yield
+            return
+        # partial_fit trains the net itself.
+        module, optimizer = copy.deepcopy(
+            (net.module_.state_dict(), net.optimizer_.state_dict())
+        )
+        n_epochs = len(net.history)
+        try:
+            with super()._unchanged_on_failure():
+                yield
+        except BaseException:
+            net.module_.load_state_dict(module)
+            net.optimizer_.load_state_dict(optimizer)
+            del net.history[n_epochs:]
+            self._set_callbacks(None)
+            raise
+
+    def _leave_device(self) -> None:
+        if not hasattr(self, "_module"):
+            return
+        self._module.to("cpu")
+        self._module.reprogrammed.hear_with(self._cpu_source)
+        if hasattr(self, "net_"):
+            self.net_.hold_optimizer_on("cpu")
 
     def _reads_logits(self) -> bool:
         return getattr(self.label_mapping_, "reads_logits", False)
@@ -553,13 +592,20 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         codes: np.ndarray,
         weight: np.ndarray,
     ) -> None:
-        outputs = collect_outputs(reprogrammed, series)
+        outputs = self._collect(reprogrammed, series)
         features = mapping_input(outputs, self.source_output, self._reads_logits())
         n_classes = len(self.classes_)
         # Only our own mappings know `classes`; others are asked to do without.
         absent = len(np.unique(codes)) < n_classes
         classes = {"classes": np.arange(n_classes)} if absent else {}
         self.label_mapping_.fit(features, codes, sample_weight=weight, **classes)
+        shape = np.shape(self.label_mapping_.transform(features[:1]))
+        if shape != (1, n_classes):
+            raise ValueError(
+                f"label_mapping={self.label_mapping!r} returned scores of shape "
+                f"{shape} for one series and {n_classes} classes; its transform must "
+                "return one score for each class."
+            )
 
     def _target_module(self, reprogrammed: ReprogrammedSource) -> TargetModule:
         mapping = self.label_mapping_
@@ -595,18 +641,49 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             callbacks=self.callbacks,
         )
 
+    def _resume_net(self) -> None:
+        """Make the net ready to go on with the parameters as they are now."""
+        self._module = self.net_.module_
+        self._enter_device(self._module.reprogrammed)
+        device = resolve_device(self.device)
+        self._module.to(device)
+        self.net_.hold_optimizer_on(device)
+        self.net_.set_params(batch_size=self.batch_size, l2=self.l2)
+        self._set_callbacks([("keep_state", KeepState(None)), *(self.callbacks or [])])
+        # A cosine schedule of `fit` has left the learning rate at its end.
+        for group in self.net_.optimizer_.param_groups:
+            group["lr"] = self.lr
+
+    def _set_callbacks(self, callbacks: list[Any] | None) -> None:
+        self.net_.set_params(callbacks=callbacks)
+        # skorch takes over the parameter after it has used the one before.
+        self.net_.initialize_callbacks()
+
     def _run(
         self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray, epochs: int
     ) -> None:
         # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
-        X = {"series": series, "sample_weight": weight / weight.mean()}
+        X = {
+            "series": series,
+            "sample_weight": weight / weight.mean(),
+            "count": weight,
+        }
+        before = len(self.net_.history)
         self.net_.partial_fit(X, codes, epochs=epochs)
         if self.net_.interrupted_:
+            done = len(self.net_.history) - before
             warnings.warn(
-                f"the training was interrupted after {len(self.net_.history)} complete "
-                f"epochs of {epochs}; the estimator keeps the best state so far.",
+                f"the training was interrupted after {done} complete epochs of "
+                f"{epochs}; the estimator keeps the best state so far.",
                 UserWarning,
                 stacklevel=3,
+            )
+        delta = self._module.reprogrammed.perturbation.delta
+        if not torch.isfinite(delta).all():
+            raise ValueError(
+                "the training diverged: the perturbation has NaN or infinity after "
+                f"{len(self.net_.history)} epochs with lr={self.lr!r}, l2={self.l2!r} "
+                f"and precision={self.precision!r}. Use a smaller lr."
             )
 
     def _train(self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> None:
@@ -624,6 +701,9 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._run(series[train], codes[train], weight[train], self.max_epochs)
         if not self._reads_logits():
             self._fit_mapping(self._module.reprogrammed, series, codes, weight)
+            # partial_fit goes on from there.
+            head = self._target_module(self._module.reprogrammed).head
+            self._module.head.load_state_dict(head.state_dict())
 
     def _read_head(self) -> None:
         """Make the label mapping what the gradient made of it."""
@@ -639,23 +719,24 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         """Bring everything that is kept to the CPU and set the public attributes."""
         if not hasattr(self, "net_") or self.net_.module_ is not self._module:
             self._start_net(1, None, schedule="constant")
-        self._module.to("cpu")
-        self._module.reprogrammed.hear_with(self._cpu_source)
-        self.net_.hold_optimizer_on("cpu")
+        self._leave_device()
         self.net_.forget_training()
+        # The callbacks are the user's; the net does not take them into a pickle.
+        self._set_callbacks(None)
+        # Unpickling would bring the net to the device that is named here.
+        self.net_.device = "cpu"
         self.history_ = [
             {key: float(row[key]) for key in _HISTORY_COLUMNS if key in row}
             for row in self.net_.history
         ]
         self.n_iter_ = len(self.history_)
-        self.perturbation_ = self._perturbation
-        gain = self._module.reprogrammed.perturbation.gain
-        self.input_gain_ = gain.detach().numpy()
         del self._module, self._cpu_source
+        self.perturbation_ = self._perturbation
+        gain = self._reprogrammed().perturbation.gain
+        self.input_gain_ = gain.detach().numpy()
 
     def _reprogrammed(self) -> ReprogrammedSource:
-        module = self._module if hasattr(self, "_module") else self.net_.module_
-        return module.reprogrammed
+        return self.net_.module_.reprogrammed
 
     def _restore(
         self, source: Any, mapping: Any, history: list[Any], **arrays: np.ndarray

@@ -51,4 +51,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device={str(device)!r} is not available on this machine; allowed here: "
             f"{['auto', *available]}."
         )
+    count = getattr(torch, resolved.type).device_count()
+    if resolved.index is not None and resolved.index >= count:
+        raise ValueError(
+            f"device={str(device)!r} is not available on this machine, which has "
+            f"{count} of that kind; allowed here: {['auto', *available]}, with an "
+            f"index of {resolved.type} below {count}."
+        )
     return resolved

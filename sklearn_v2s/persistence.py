@@ -25,6 +25,11 @@ __all__ = ["load_classifier", "save_classifier"]
 _KIND = "V2SClassifier"
 _PLAIN = (str, int, float, bool, type(None))
 _FITTED_NUMBERS = ("n_features_in_", "n_timepoints_in_", "n_channels_in_")
+_MAPPINGS = {
+    name: getattr(label_mappings, name)
+    for name in label_mappings.__all__
+    if not name.startswith("Base")
+}
 
 
 def _plain_parameters(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -47,12 +52,44 @@ def _plain_parameters(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes_document(classes: np.ndarray) -> dict[str, Any]:
-    return {"dtype": classes.dtype.str, "values": classes.tolist()}
+    values = [
+        value.item() if isinstance(value, np.generic) else value
+        for value in classes.tolist()
+    ]
+    strange = [value for value in values if not isinstance(value, _PLAIN)]
+    if strange:
+        raise ValueError(
+            f"{_KIND} cannot be saved with the class {strange[0]!r}: a file holds "
+            "numbers and strings. Use joblib."
+        )
+    return {"dtype": classes.dtype.str, "values": values}
+
+
+def _check_as_fitted(classifier: "V2SClassifier") -> None:
+    """Raise if parameters that the file is to be read with are not those of the fit."""
+    reprogrammed = classifier.net_.module_.reprogrammed
+    perturbation, placement = reprogrammed.perturbation, reprogrammed.placement
+    segments = classifier.n_segments
+    fitted = {
+        "n_views": len(perturbation.delta),
+        "n_segments": segments if segments == "auto" else placement.n_segments,
+        "mask": perturbation.mask is not None,
+        "normalization": classifier._normalizer.mode,
+        "precision": str(perturbation.delta.dtype).removeprefix("torch."),
+    }
+    for name, value in fitted.items():
+        if getattr(classifier, name) != value:
+            raise ValueError(
+                f"{_KIND} cannot be saved with {name}={getattr(classifier, name)!r}: "
+                f"it was fitted with {value!r}. Set it back, or fit again."
+            )
 
 
 def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -> None:
     """Write a fitted classifier; see `V2SClassifier.save`."""
-    reference = classifier.net_.module_.reprogrammed.source.reference
+    source = classifier.net_.module_.reprogrammed.source
+    # A module of the user need not have the attribute.
+    reference = getattr(source, "reference", None)
     if reference is None:
         raise ValueError(
             "the classifier was fitted with a source that did not come from a "
@@ -60,11 +97,12 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
             "source with sklearn_v2s.sources.save_checkpoint and fit with its path, "
             "or use joblib."
         )
+    _check_as_fitted(classifier)
     mapping = classifier.label_mapping_
-    if type(mapping).__name__ not in label_mappings.__all__:
+    if type(mapping) not in _MAPPINGS.values():
         raise ValueError(
             f"label_mapping_ is a {type(mapping).__name__}, which only joblib can "
-            f"keep; files hold {sorted(label_mappings.__all__)}."
+            f"keep; files hold {sorted(_MAPPINGS)}."
         )
     parameters = classifier.get_params(deep=False)
     if not isinstance(parameters["label_mapping"], str):
@@ -92,6 +130,7 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
         "classes": _classes_document(classifier.classes_),
         "fitted": {name: getattr(classifier, name) for name in _FITTED_NUMBERS},
         "unequal_length": classifier.unequal_length_,
+        "feature_names": list(getattr(classifier, "feature_names_in_", [])),
         "history": classifier.history_,
         "label_mapping": {
             "class": type(mapping).__name__,
@@ -111,8 +150,21 @@ def load_classifier(
         raise TensorFileError(
             f"{path} holds a {header.get('kind')!r}, not a {_KIND!r}."
         )
+    try:
+        return _rebuild(cls, tensors, header)
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+        # The SHA-256 is right, so this is what was written.
+        raise TensorFileError(
+            f"{path} holds a {_KIND} that this version of sklearn-v2s cannot read "
+            f"({error!r}). Update sklearn-v2s, or fit again."
+        ) from error
+
+
+def _rebuild(
+    cls: "type[Classifier]", tensors: dict[str, np.ndarray], header: dict[str, Any]
+) -> "Classifier":
     document = header["label_mapping"]
-    mapping = getattr(label_mappings, document["class"])(**document["parameters"])
+    mapping = _MAPPINGS[document["class"]](**document["parameters"])
     for name, value in document["fitted"].items():
         setattr(mapping, name, value)
     for name, value in tensors.items():
@@ -122,9 +174,11 @@ def load_classifier(
     if parameters["label_mapping"] is None:
         parameters["label_mapping"] = clone(mapping)
     classifier = cls(**parameters)
-    for name, value in header["fitted"].items():
-        setattr(classifier, name, value)
+    for name in _FITTED_NUMBERS:
+        setattr(classifier, name, header["fitted"][name])
     classifier.unequal_length_ = header["unequal_length"]
+    if header["feature_names"]:
+        classifier.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     classes = header["classes"]
     classifier.classes_ = np.array(classes["values"], dtype=np.dtype(classes["dtype"]))
     source = load_reference(

@@ -227,7 +227,8 @@ def collect_outputs(
     module.train(was_training)
     return SourceOutputs(
         *(
-            torch.cat(tensors).to("cpu", torch.float64).numpy()
+            # In two steps: not every device has float64.
+            torch.cat(tensors).cpu().double().numpy()
             for tensors in zip(*parts, strict=True)
         )
     )

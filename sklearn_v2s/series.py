@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checking and normalising target series, before they become sound."""
 
-from numbers import Number
 from typing import Any, Literal
 
 import numpy as np
@@ -17,20 +16,31 @@ __all__ = ["SeriesNormalizer", "check_series", "interpolate_missing"]
 Missing = Literal["error", "interpolate"]
 
 
+def _as_list(X: Any) -> Any:
+    """Return an array of arrays as the list that it stands for, others as they are."""
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+        return list(X)
+    return X
+
+
 def _is_ragged(X: Any) -> bool:
-    """Whether X is a collection of series that do not all have one length."""
-    if isinstance(X, np.ndarray):
-        return X.dtype == object and X.ndim == 1 and len(X) > 0 and np.ndim(X[0]) > 0
-    if not isinstance(X, list | tuple) or len(X) == 0:
+    """Whether X is a list of series that do not all have one shape."""
+    if not isinstance(X, list | tuple):
         return False
-    if any(isinstance(series, Number | str) or np.ndim(series) == 0 for series in X):
-        return False
-    return len({np.shape(series) for series in map(_as_array, X)}) > 1
+    shapes = {_as_array(series).shape for series in X}
+    if () in shapes and len(shapes) > 1:
+        raise ValueError(
+            "X holds series and single values side by side; every element of a list "
+            "must be a series of shape (n_timepoints,) or (n_channels, n_timepoints)."
+        )
+    return len(shapes) > 1
 
 
 def _n_dimensions(X: Any) -> int:
-    # Tables and array-likes of other kinds are left to scikit-learn, unopened.
-    return np.ndim(X) if isinstance(X, np.ndarray | list | tuple) else 2
+    if isinstance(X, list | tuple):
+        return np.ndim(X)
+    # Array-likes of other kinds are left to scikit-learn, unopened.
+    return getattr(X, "ndim", 2)
 
 
 def _as_array(series: Any) -> np.ndarray:
@@ -48,14 +58,15 @@ def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
     cases = []
     for position, series in enumerate(X):
         try:
+            # Not float64 at once: that would read numbers out of strings.
             case = check_array(
                 np.atleast_2d(_as_array(series)),
-                dtype=np.float64,
+                dtype="numeric",
                 ensure_all_finite=finite,
-            )
+            ).astype(np.float64, copy=False)
         except ValueError as error:
             raise ValueError(f"X, series {position}: {error}") from error
-        cases.append(interpolate_missing(case[None])[0] if missing != "error" else case)
+        cases.append(_interpolate(case, position) if missing != "error" else case)
     channels = {len(case) for case in cases}
     if len(channels) > 1:
         raise ValueError(
@@ -67,6 +78,21 @@ def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
     for row, case in zip(padded, cases, strict=True):
         row[:, : case.shape[1]] = case
     return padded
+
+
+def _interpolate(case: np.ndarray, position: int) -> np.ndarray:
+    """Fill the missing values of one series; `position` is for the error."""
+    filled = case.copy()
+    times = np.arange(case.shape[1])
+    for channel, values in enumerate(case):
+        known = ~np.isnan(values)
+        if not known.any():
+            raise ValueError(
+                f"X, series {position}, channel {channel}: all values are missing "
+                "(NaN); nothing can be interpolated. Leave the series out."
+            )
+        filled[channel] = np.interp(times, times[known], values[known])
+    return filled
 
 
 def interpolate_missing(series: np.ndarray) -> np.ndarray:
@@ -95,21 +121,12 @@ def interpolate_missing(series: np.ndarray) -> np.ndarray:
     >>> interpolate_missing(np.array([[[1.0, np.nan, 3.0, np.nan]]]))
     array([[[1., 2., 3., 3.]]])
     """
-    missing = np.isnan(series)
-    if not missing.any():
+    incomplete = np.flatnonzero(np.isnan(series).any(axis=(1, 2)))
+    if len(incomplete) == 0:
         return series
     filled = series.copy()
-    positions = np.arange(series.shape[2])
-    for case, channel in np.argwhere(missing.any(axis=2)):
-        known = ~missing[case, channel]
-        if not known.any():
-            raise ValueError(
-                f"X, series {case}, channel {channel}: all values are missing (NaN); "
-                "nothing can be interpolated. Leave the series out."
-            )
-        filled[case, channel] = np.interp(
-            positions, positions[known], series[case, channel, known]
-        )
+    for position in incomplete:
+        filled[position] = _interpolate(series[position], position)
     return filled
 
 
@@ -153,6 +170,7 @@ def check_series(
         With what is wrong, what is allowed and what to do.
     """
     finite: Any = True if missing == "error" else "allow-nan"
+    X = _as_list(X)
     ragged = _is_ragged(X)
     unequal = ragged if reset else estimator.unequal_length_
     if ragged or _n_dimensions(X) >= 3 or (unequal and not reset):
@@ -160,10 +178,16 @@ def check_series(
             series = _pad_ragged(X, missing)
         else:
             series = _check_stack(estimator, X, finite)
+            if missing == "interpolate":
+                # Before a shorter series is padded with NaN, which is to stay.
+                series = interpolate_missing(series)
         if not isinstance(y, str):
             y = validate_data(estimator, y=y, reset=False)
             check_consistent_length(series, y)
-        if not reset:
+        if reset:
+            # Names of columns, from an earlier fit on a table.
+            vars(estimator).pop("feature_names_in_", None)
+        else:
             series = _check_shape(estimator, series, ragged)
     else:
         checked = validate_data(
@@ -173,8 +197,8 @@ def check_series(
         series = values.astype(np.float64, copy=False)[:, None, :]
         if not reset and estimator.n_channels_in_ > 1:
             series = _check_shape(estimator, series, ragged)
-    if missing == "interpolate" and not ragged:
-        series = interpolate_missing(series)
+        if missing == "interpolate":
+            series = interpolate_missing(series)
     if reset:
         estimator.n_channels_in_, estimator.n_timepoints_in_ = series.shape[1:]
         estimator.n_features_in_ = series.shape[1] * series.shape[2]
@@ -268,29 +292,39 @@ class SeriesNormalizer:
         self.mean_ = np.zeros((n_channels, 1))
         self.scale_ = np.ones((n_channels, 1))
         if self.mode == "global":
-            known = ~np.isnan(series)
             weight = np.ones(len(series)) if sample_weight is None else sample_weight
-            weights = known * weight[:, None, None]
-            total = weights.sum(axis=(0, 2))[:, None]
-            filled = np.where(known, series, 0.0)
-            self.mean_ = (weights * filled).sum(axis=(0, 2))[:, None] / total
-            centred = np.where(known, series - self.mean_, 0.0)
-            variance = (weights * centred**2).sum(axis=(0, 2))[:, None] / total
-            self.scale_ = _safe_scale(np.sqrt(variance), self.mean_)
+            mean, scale = _mean_and_scale(series, weight[:, None, None], axis=(0, 2))
+            self.mean_, self.scale_ = mean[0], scale[0]
         return self
 
     def transform(self, series: np.ndarray) -> np.ndarray:
         """Return normalised series without NaN; after its end a series is silent."""
         if self.mode == "series":
-            mean = np.nanmean(series, axis=2, keepdims=True)
-            std = np.nanstd(series, axis=2, keepdims=True)
-            normalised = (series - mean) / _safe_scale(std, mean)
+            mean, scale = _mean_and_scale(series, np.ones((1, 1, 1)), axis=2)
+            normalised = (series - mean) / scale
         else:
             normalised = (series - self.mean_) / self.scale_
         return np.nan_to_num(normalised, nan=0.0, posinf=np.inf, neginf=-np.inf)
 
 
-def _safe_scale(std: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return 1 where a standard deviation is nothing but rounding of the mean."""
+def _mean_and_scale(
+    series: np.ndarray, weight: np.ndarray, axis: int | tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted mean and standard deviation of what is not NaN, axes kept.
+
+    The scale is 1 where the standard deviation is nothing but rounding of the mean.
+    """
+    known = ~np.isnan(series)
+    weights = known * weight
+    total = weights.sum(axis=axis, keepdims=True)
+
+    def average(values: np.ndarray) -> np.ndarray:
+        weighted = weights * np.where(known, values, 0.0)
+        return weighted.sum(axis=axis, keepdims=True) / total
+
+    mean = average(series)
+    # Once more: what a sum over many values rounds off would pass for variation.
+    mean = mean + average(series - mean)
+    std = np.sqrt(average((series - mean) ** 2))
     rounding = 10.0 * np.finfo(np.float64).eps * np.abs(mean)
-    return np.where(std <= rounding, 1.0, std)
+    return mean, np.where(std <= rounding, 1.0, std)

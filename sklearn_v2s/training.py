@@ -70,6 +70,9 @@ def mapping_input(
 class MatrixHead(nn.Module):
     """Torch twin of the label mappings that are a matrix of source by target classes.
 
+    It is made in float64, as mappings are, and loses nothing until it is moved with
+    ``to``.
+
     Parameters
     ----------
     mapping : estimator
@@ -80,13 +83,16 @@ class MatrixHead(nn.Module):
 
     def __init__(self, mapping: Any) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.empty(0))
+        self.register_buffer("weights", torch.empty(0, dtype=torch.float64))
         self.read(mapping)
 
     def read(self, mapping: Any) -> None:
         """Take over the matrix of a mapping that was fitted again."""
         self.aggregation = mapping.aggregation
-        self.weights = torch.as_tensor(mapping.weights_).to(self.weights)
+        # A copy: restoring a state writes into it.
+        self.weights = torch.tensor(
+            mapping.weights_, dtype=self.weights.dtype, device=self.weights.device
+        )
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return logarithms of the target-class scores, of shape (batch, C)."""
@@ -106,11 +112,14 @@ class MatrixHead(nn.Module):
 class LinearHead(nn.Module):
     """Torch twin of the learned label mapping, trained together with the perturbation.
 
+    It is made in float64, as mappings are, and loses nothing until it is moved with
+    ``to``.
+
     Parameters
     ----------
     mapping : estimator
-        Fitted. A `LinearLabelMapping` with the ridge solver gives the starting point;
-        beside any other mapping the head starts at zero.
+        Fitted. A `LinearLabelMapping` gives the starting point; beside any other
+        mapping the head starts at zero.
     n_features, n_classes : int
         Size.
     weight_decay : float, default=1e-3
@@ -119,20 +128,25 @@ class LinearHead(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    bound: Tensor
 
     def __init__(
         self, mapping: Any, n_features: int, n_classes: int, weight_decay: float = 1e-3
     ) -> None:
         super().__init__()
         self.weight_decay = weight_decay
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        self.weight = nn.Parameter(torch.zeros(n_classes, n_features))
-        self.bias = nn.Parameter(torch.zeros(n_classes))
+        double = torch.float64
+        self.register_buffer("mean", torch.zeros(n_features, dtype=double))
+        self.register_buffer("scale", torch.ones(n_features, dtype=double))
+        bound = torch.full((n_features,), torch.inf, dtype=double)
+        self.register_buffer("bound", bound)
+        self.weight = nn.Parameter(torch.zeros(n_classes, n_features, dtype=double))
+        self.bias = nn.Parameter(torch.zeros(n_classes, dtype=double))
         if isinstance(mapping, LinearLabelMapping):
             with torch.no_grad():
                 self.mean.copy_(torch.as_tensor(mapping.mean_))
                 self.scale.copy_(torch.as_tensor(mapping.scale_))
+                self.bound.copy_(torch.as_tensor(mapping.bound_))
                 factor = float(mapping.temperature_)
                 self.weight.copy_(torch.as_tensor(mapping.coef_ * factor))
                 self.bias.copy_(torch.as_tensor(mapping.intercept_ * factor))
@@ -140,6 +154,7 @@ class LinearHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return logarithms of the target-class probabilities, of shape (batch, C)."""
         standardised = (features - self.mean) / self.scale
+        standardised = torch.clamp(standardised, -self.bound, self.bound)
         return torch.log_softmax(
             functional.linear(standardised, self.weight, self.bias), dim=1
         )
@@ -185,7 +200,8 @@ class V2SNet(NeuralNet):
 
     It takes ``X`` as a dictionary of ``series`` and ``sample_weight`` and ``y`` as
     encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
-    perturbation.
+    perturbation. A third entry ``count`` holds the weights as they were given, for
+    label mappings that count them.
     """
 
     def __init__(
@@ -224,8 +240,13 @@ class V2SNet(NeuralNet):
         """Let go of what only the training needed; it would be pickled with the net.
 
         These are the validation rows, the callbacks with their references to the
-        optimiser, and the second reference to the module.
+        optimiser, the losses of single batches, and the second reference to the module.
         """
+        # Prediction finds the module as it needs it and never switches modes, which
+        # would reach into predictions in other threads.
+        self.module_.eval()
+        for row in self.history:
+            row["batches"] = []
         own = {"keep_state", "refit_mapping", "lr_schedule", "progress"}
         self.callbacks_: list[Any] = [
             row for row in self.callbacks_ if row[0] not in own
@@ -244,13 +265,15 @@ class V2SNet(NeuralNet):
     def fit_loop(
         self, X: Any, y: Any = None, epochs: int | None = None, **params: Any
     ) -> "V2SNet":
-        """Train; remember whether the user stopped it."""
+        """Train; remember whether the user stopped it, and count whole epochs only."""
         self.interrupted_ = False
         self.stopped_early_ = False
         try:
             return super().fit_loop(X, y, epochs=epochs, **params)
         except KeyboardInterrupt:
             self.interrupted_ = not self.stopped_early_
+            if self.history and "train_loss" not in self.history[-1]:
+                del self.history[-1]
             raise
 
 
@@ -270,7 +293,7 @@ class KeepState(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Start with the state before the first step."""
         self.best_loss_ = np.inf
-        self._keep(net, 0)
+        self._keep(net, len(net.history))
 
     def _keep(self, net: NeuralNet, epoch: int) -> None:
         self.state_ = copy.deepcopy(net.module_.state_dict())
@@ -314,16 +337,23 @@ class RefitMapping(Callback):
     ) -> None:
         """Hold the training data as long as the training lasts."""
         self.data_ = X, y
-        self.fitted_ = [copy.deepcopy(vars(self.mapping))]
+        # By epoch, counted over all trainings of the net.
+        self.fitted_ = {len(net.history): copy.deepcopy(vars(self.mapping))}
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Fit the mapping on the present source outputs and hand it to the head."""
         X, y = self.data_
         outputs = collect_outputs(net.module_.reprogrammed, X["series"])
         scores = mapping_input(outputs, "logits", reads_logits=True)
-        self.mapping.fit(scores, y, sample_weight=X["sample_weight"])
+        # Weights of mean 1 suit the loss; a mapping may need to count.
+        weight = X.get("count", X["sample_weight"])
+        n_classes = net.module_.head.weights.shape[1]
+        # Only our own mappings know `classes`; others are asked to do without.
+        absent = len(np.unique(y[weight > 0])) < n_classes
+        classes = {"classes": np.arange(n_classes)} if absent else {}
+        self.mapping.fit(scores, y, sample_weight=weight, **classes)
         net.module_.head.read(self.mapping)
-        self.fitted_.append(copy.deepcopy(vars(self.mapping)))
+        self.fitted_[len(net.history)] = copy.deepcopy(vars(self.mapping))
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Make the mapping the one of the state that is kept, and let the data go."""
@@ -432,7 +462,8 @@ def build_net(
         Ready for ``partial_fit``.
     """
     own: list[Any] = []
-    if getattr(mapping, "refit_each_epoch", False):
+    refit = getattr(mapping, "refit_each_epoch", False)
+    if refit and isinstance(module.head, MatrixHead):
         own.append(("refit_mapping", RefitMapping(mapping)))
     if lr_schedule == "cosine" and max_epochs > 0:
         steps = max_epochs * -(-n_train // batch_size)
@@ -442,9 +473,10 @@ def build_net(
         own.append(("lr_schedule", scheduler))
     if verbose:
         own.append(("progress", EpochProgress()))
-    # Before refit_mapping at the end of training, which reads the kept state.
+    # Last, for it ends the training, and the bar is to show that epoch. Before the
+    # callbacks of the user, which may interrupt at an epoch's end: that epoch counts.
     patience = None if validation is None else n_iter_no_change
-    own.insert(0, ("keep_state", KeepState(patience)))
+    own.append(("keep_state", KeepState(patience)))
     net = V2SNet(
         module,
         optimizer=torch.optim.Adam,

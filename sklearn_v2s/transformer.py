@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_v2s._compat import fit_context
 from sklearn_v2s.base import BaseV2S
 from sklearn_v2s.reprogramming import ReprogrammedSource
-from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.series import check_series
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import SourceOutput, mapping_input
 
@@ -35,7 +35,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
         Number of perturbations, each a pass through the source.
     n_segments : int or "auto", default="auto"
         Replicas of a series; ``"auto"`` takes 8, or as many as fit.
-    input_gain : float, default=0.3
+    input_gain : float, default=1.0
         Factor of the normalised series against the perturbation.
     init_scale : float, default=0.1
         The perturbations are uniform in ``[-init_scale, init_scale]``.
@@ -58,6 +58,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
         Values of a series, over all channels.
     n_timepoints_in_, n_channels_in_ : int
         Shape of a series.
+    unequal_length_ : bool
+        Whether `fit` saw series of unequal length; shorter ones are then allowed.
 
     See Also
     --------
@@ -81,7 +83,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
         source_output: SourceOutput = "embedding",
         n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
-        input_gain: float = 0.3,
+        input_gain: float = 1.0,
         init_scale: float = 0.1,
         normalization: Literal["global", "series"] | None = "global",
         missing: Literal["error", "interpolate"] = "error",
@@ -117,12 +119,13 @@ class V2STransformer(TransformerMixin, BaseV2S):
         V2STransformer
             The fitted transformer.
         """
-        series, _ = check_series(self, X, reset=True, missing=self.missing)
-        self._normalizer = SeriesNormalizer(self.normalization).fit(series)
-        source = load_source(self.source, self._dtype)
-        self._module = self._build(source, self._seeds(self.n_views))
-        self._module.placement.warn_if_resampling()
-        self.perturbation_ = self._perturbation
+        with self._unchanged_on_failure():
+            series, _ = check_series(self, X, reset=True, missing=self.missing)
+            self._fit_normalizer(series)
+            source = load_source(self.source, self._dtype)
+            self._module = self._build(source, self._seeds(self.n_views)).eval()
+            self._module.placement.warn_if_resampling()
+            self.perturbation_ = self._perturbation
         return self
 
     def _reprogrammed(self) -> ReprogrammedSource:
@@ -139,7 +142,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
         Returns
         -------
         ndarray of shape (n, n_views * n_outputs)
-            View by view.
+            View by view; with ``source_output="both"`` the logits of all views come
+            before the embeddings of all views.
         """
         return mapping_input(self._outputs(X), self.source_output, reads_logits=False)
 
@@ -164,7 +168,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
             [
                 f"view{view}_{kind}{column}"
                 for kind in kinds
-                for view in range(self.n_views)
+                for view in range(len(self.perturbation_))
                 for column in range(sizes[kind])
             ],
             dtype=object,

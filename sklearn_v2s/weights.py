@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sample weights and class weights."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,10 @@ def check_weights(sample_weight: Any, n: int) -> np.ndarray:
     """
     if sample_weight is None:
         return np.ones(n)
+    # Not numpy.ndim, which some array-likes refuse.
+    values = np.asarray(sample_weight)
     weight = check_array(
-        np.full(n, sample_weight) if np.ndim(sample_weight) == 0 else sample_weight,
+        np.full(n, values) if values.ndim == 0 else values,
         dtype=np.float64,
         ensure_2d=False,
         input_name="sample_weight",
@@ -79,7 +82,8 @@ def balance_classes(
     Raises
     ------
     ValueError
-        If a dictionary names an unknown class or a negative weight.
+        If a dictionary names an unknown class or a weight that is negative or no finite
+        number, or leaves no sample with a positive weight.
     """
     if class_weight is None:
         return np.ones(len(codes))
@@ -98,9 +102,15 @@ def balance_classes(
         )
     factors = np.ones(len(classes))
     for label, factor in class_weight.items():
-        if not factor >= 0:
+        if not (isinstance(factor, Real) and 0 <= float(factor) < np.inf):
             raise ValueError(
-                f"class_weight[{label!r}]={factor!r} must be a number of 0 or more."
+                f"class_weight[{label!r}]={factor!r} must be a finite number of 0 or "
+                "more."
             )
         factors[known[label]] = factor
+    if not (weight * factors[codes]).any():
+        raise ValueError(
+            f"class_weight={class_weight!r} leaves no sample of y with a positive "
+            "weight."
+        )
     return factors[codes]

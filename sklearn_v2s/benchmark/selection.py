@@ -30,27 +30,33 @@ __all__ = [
     "summarise",
 ]
 
-_WORDS = {"source_output": "logits", "n_views": 1}
-
 # What the defaults of `V2SClassifier` were chosen among. The front end removes the
 # level of a waveform, so that only the ratio of input_gain to init_scale counts.
+_FIXED = {"n_views": 1, "max_epochs": 0, "input_gain": 0.3, "init_scale": 0.1}
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "1 view, ratio 1": {"n_views": 1, "max_epochs": 0, "input_gain": 0.1},
-    "1 view, ratio 3": {"n_views": 1, "max_epochs": 0},
-    "1 view, ratio 10": {"n_views": 1, "max_epochs": 0, "input_gain": 1.0},
-    "1 view, 1 replica": {"n_views": 1, "max_epochs": 0, "n_segments": 1},
-    "1 view, logits": {"n_views": 1, "max_epochs": 0, "source_output": "logits"},
-    "1 view, both": {"n_views": 1, "max_epochs": 0, "source_output": "both"},
-    "1 view, 10 epochs": {"n_views": 1, "max_epochs": 10},
-    "1 view, 10 epochs, lr 0.01": {"n_views": 1, "max_epochs": 10, "lr": 0.01},
-    "2 views": {"n_views": 2, "max_epochs": 0},
-    "2 views, 5 epochs": {"n_views": 2, "max_epochs": 5},
-    "1 view, ratio 10, 5 epochs": {"n_views": 1, "max_epochs": 5, "input_gain": 1.0},
-    "2 views, ratio 10": {"n_views": 2, "max_epochs": 0, "input_gain": 1.0},
-    "2 views, ratio 10, 5 epochs": {"n_views": 2, "max_epochs": 5, "input_gain": 1.0},
-    "4 views": {"n_views": 4, "max_epochs": 0},
-    "4 views, 5 epochs": {"n_views": 4, "max_epochs": 5},
-    "random words, 30 epochs": {**_WORDS, "label_mapping": "random", "max_epochs": 30},
+    "1 view, ratio 1": {**_FIXED, "input_gain": 0.1},
+    "1 view, ratio 3": _FIXED,
+    "1 view, ratio 10": {**_FIXED, "input_gain": 1.0},
+    "1 view, 1 replica": {**_FIXED, "n_segments": 1},
+    "1 view, logits": {**_FIXED, "source_output": "logits"},
+    "1 view, both": {**_FIXED, "source_output": "both"},
+    "1 view, 10 epochs": {**_FIXED, "max_epochs": 10},
+    "1 view, ratio 10, 5 epochs": {**_FIXED, "max_epochs": 5, "input_gain": 1.0},
+    "2 views": {**_FIXED, "n_views": 2},
+    "2 views, ratio 10": {**_FIXED, "n_views": 2, "input_gain": 1.0},
+    "2 views, ratio 10, 5 epochs": {
+        **_FIXED,
+        "n_views": 2,
+        "max_epochs": 5,
+        "input_gain": 1.0,
+    },
+    "4 views": {**_FIXED, "n_views": 4},
+    "random words, 30 epochs": {
+        **_FIXED,
+        "source_output": "logits",
+        "label_mapping": "random",
+        "max_epochs": 30,
+    },
 }
 
 _COLUMNS = (

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small problem, and a classifier that solves it in a moment."""
+
+from typing import Any
+
+import numpy as np
+
+from sklearn_v2s import V2SClassifier
+
+# Every parameter that decides a result: the defaults may change.
+SETTING: dict[str, Any] = {
+    "source_output": "embedding",
+    "n_views": 2,
+    "n_segments": 3,
+    "mask": False,
+    "dropout": 0.0,
+    "input_gain": 0.5,
+    "train_gain": False,
+    "init_scale": 0.3,
+    "label_mapping": "linear",
+    "mapping_size": None,
+    "max_epochs": 3,
+    "batch_size": 16,
+    "lr": 0.02,
+    "lr_schedule": "constant",
+    "l2": 0.0,
+    "early_stopping": False,
+    "validation_fraction": 0.2,
+    "n_iter_no_change": 5,
+    "normalization": "global",
+    "missing": "error",
+    "precision": "float32",
+    "device": "cpu",
+    "random_state": 0,
+}
+WORDS = {"source_output": "logits", "label_mapping": "random"}
+
+
+def make_series(
+    n: int = 36,
+    n_classes: int = 2,
+    n_timepoints: int = 24,
+    n_channels: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return noisy sines, a frequency for each class, and the classes 0, 1, ..."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % n_classes
+    shape = (n, n_timepoints) if n_channels is None else (n, n_channels, n_timepoints)
+    angles = np.linspace(0, 2 * np.pi, n_timepoints)
+    phases = rng.uniform(0, 0.5, size=(n, 1))
+    sines = np.sin((codes + 1)[:, None] * angles + phases)
+    noise = rng.normal(scale=0.4, size=shape)
+    return noise + (sines if n_channels is None else sines[:, None, :]), codes
+
+
+def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
+    """Return a classifier with SETTING, changed where asked."""
+    return V2SClassifier(source, **(SETTING | parameters))

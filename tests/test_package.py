@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as a whole: imports, optional extras, what the README says."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sklearn_v2s import V2SClassifier
+
+ROOT = Path(__file__).parent.parent
+
+# Everything that only an extra brings, and what is heavy or opens connections.
+OPTIONAL = ("torchaudio", "h5py", "filelock", "matplotlib", "aeon", "pandas", "dask")
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_import_fit_and_predict_work_without_any_extra():
+    run_python(
+        f"""
+import sys, socket
+for name in {OPTIONAL!r}:
+    sys.modules[name] = None          # makes `import name` fail
+def refuse(*args, **kwargs):
+    raise AssertionError("a connection was opened")
+socket.socket.connect = refuse
+import numpy as np
+import sklearn_v2s
+X = np.random.default_rng(0).normal(size=(6, 30))
+classifier = sklearn_v2s.V2SClassifier(max_epochs=0, n_views=1, random_state=0)
+classifier.fit(X, [0, 1, 0, 1, 0, 1]).predict(X)
+"""
+    )
+
+
+def test_import_loads_nothing_of_the_extras():
+    loaded = run_python("import sys, sklearn_v2s; print(' '.join(sys.modules))").split()
+    assert not set(OPTIONAL) & set(loaded)
+
+
+def test_import_leaves_the_random_state_of_torch_alone():
+    printed = run_python(
+        "import torch; torch.manual_seed(3); before = torch.get_rng_state();"
+        "import sklearn_v2s; print(torch.equal(before, torch.get_rng_state()))"
+    )
+    assert printed.strip() == "True"
+
+
+def test_type_information_is_shipped():
+    assert (ROOT / "sklearn_v2s" / "py.typed").is_file()
+
+
+def test_readme_states_the_defaults_of_the_classifier():
+    rows = re.findall(
+        r"^\| (`[a-z_0-9`, ]+) \| ([^|]+) \|",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    stated = {}
+    for names, values in rows:
+        names = re.findall(r"`(\w+)`", names)
+        values = [value.strip(" `") for value in values.split(",")]
+        if len(names) == len(values):
+            stated.update(zip(names, values, strict=True))
+    signature = inspect.signature(V2SClassifier).parameters
+    defaults = {
+        name: repr(parameter.default).replace("'", '"')
+        for name, parameter in signature.items()
+    }
+    assert stated == defaults
+
+
+def test_every_parameter_is_documented():
+    documented = re.findall(r"^    (\w+(?:, \w+)*) : ", V2SClassifier.__doc__, re.M)
+    names = {name for row in documented for name in row.split(", ")}
+    assert set(inspect.signature(V2SClassifier).parameters) <= names
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "docs/sources.md"])
+def test_documents_have_no_gaps(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert not re.search(r"\b(TODO|PARAM:|RESULTS|CHOICE)\b", text)
