@@ -711,8 +711,12 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         if isinstance(head, LinearHead) and isinstance(
             self.label_mapping_, LinearLabelMapping
         ):
-            self.label_mapping_.coef_ = head.weight.detach().double().cpu().numpy()
-            self.label_mapping_.intercept_ = head.bias.detach().double().cpu().numpy()
+            self.label_mapping_.coef_ = (
+                head.weight.detach().double().cpu().numpy().copy()
+            )
+            self.label_mapping_.intercept_ = (
+                head.bias.detach().double().cpu().numpy().copy()
+            )
             self.label_mapping_.temperature_ = 1.0
 
     def _finish(self) -> None:
