@@ -10,7 +10,12 @@ from sklearn_v2s import V2SClassifier, V2STransformer
 
 # Checks whose tolerance is finer than the rounding of float32. They run with
 # precision="float64"; all others run with the defaults.
-IN_FLOAT64: dict[str, str] = {}
+IN_FLOAT64 = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "asks for 1e-9; repeated rows make batches of another size, whose sums float32 "
+        "rounds otherwise: 4e-7 in predict_proba"
+    ),
+}
 
 
 def check_name(check) -> str:

@@ -153,7 +153,8 @@ def test_list_leaves_out_what_is_no_file(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(registry._FACTORIES, "mine", lambda: Levels(WORDS))
+    # Not setitem: a doctest in the same process may have registered a source too.
+    monkeypatch.setattr(registry, "_FACTORIES", {"mine": lambda: Levels(WORDS)})
     assert set(list_sources()) == {"tiny", "mine"}
     assert "mine" not in run(capsys, "list")[1]
 
