@@ -43,12 +43,12 @@ def check_weights(sample_weight: Any, n: int) -> np.ndarray:
     if weight.shape != (n,):
         raise ValueError(
             f"sample_weight has shape {weight.shape}, expected ({n},): one weight for "
-            "each series of X."
+            "each sample."
         )
     if (weight < 0).any():
         raise ValueError(
-            f"sample_weight has the negative value {weight.min()}; weights must be 0 "
-            "or larger."
+            f"sample_weight has the negative value {weight.min()} at position "
+            f"{int(weight.argmin())}; weights must be 0 or larger."
         )
     if not weight.any():
         raise ValueError(

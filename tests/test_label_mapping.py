@@ -738,9 +738,9 @@ ERRORS = [
         (mapping, arguments, message)
         for mapping in (FrequencyLabelMapping(), LinearLabelMapping())
         for arguments, message in [
-            ({"sample_weight": np.zeros(8)}, "sample_weight is zero for every row"),
-            ({"sample_weight": [1] * 7 + [-2]}, "negative value -2 at row 7"),
-            ({"sample_weight": np.ones(3)}, r"shape \(3,\).*8 rows"),
+            ({"sample_weight": np.zeros(8)}, "sample_weight has only zero values"),
+            ({"sample_weight": [1] * 7 + [-2]}, r"negative value -2\.0 at position 7"),
+            ({"sample_weight": np.ones(3)}, r"shape \(3,\), expected \(8,\)"),
             ({"sample_weight": [np.nan] * 8}, "sample_weight contains NaN"),
             ({"classes": [1, 5]}, r"y has the labels \[0\].*lacks"),
             ({"classes": ["0", "1"]}, r"y has the labels \[0, 1\]"),

@@ -44,7 +44,10 @@ def test_weights_that_are_allowed(given_weight, expected):
         ([1, 1, 1, 1], r"shape \(4,\), expected \(3,\)"),
         ([[1], [1], [1]], r"shape \(3, 1\), expected \(3,\)"),
         (np.ones((3, 1, 1)), "dim 3"),
-        ([1, -0.5, 1], r"negative value -0\.5; weights must be 0 or larger"),
+        (
+            [1, -0.5, 1],
+            r"negative value -0\.5 at position 1; weights must be 0 or larger",
+        ),
         (-1, "negative value -1"),
         ([0, 0, 0], "only zero values.*positive"),
         (0, "only zero values"),

@@ -3,16 +3,17 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, check_array
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_v2s.weights import check_weights
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -34,36 +35,6 @@ def class_totals(rows: Floats, codes: Codes, weight: Floats, n_classes: int) -> 
     membership = np.zeros((len(codes), n_classes))
     membership[np.arange(len(codes)), codes] = weight
     return rows.T @ membership
-
-
-def _check_weight(sample_weight: ArrayLike | None, n_samples: int) -> Floats:
-    """Return `sample_weight` as float64 of shape (n_samples,), not all of it zero."""
-    if sample_weight is None:
-        sample_weight = 1.0
-    if isinstance(sample_weight, Real):
-        sample_weight = np.full(n_samples, float(sample_weight))
-    weight = check_array(
-        sample_weight,
-        ensure_2d=False,
-        allow_nd=True,
-        dtype=np.float64,
-        input_name="sample_weight",
-    )
-    if weight.shape != (n_samples,):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, but source_scores has "
-            f"{n_samples} rows: give one weight for each row, shape ({n_samples},)."
-        )
-    if weight.min() < 0:
-        raise ValueError(
-            f"sample_weight has the negative value {weight.min():g} at row "
-            f"{int(weight.argmin())}: weights are counts and must be >= 0."
-        )
-    if not weight.any():
-        raise ValueError(
-            "sample_weight is zero for every row: at least one weight must be non-zero."
-        )
-    return weight
 
 
 def _encode(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[Any, Codes]:
@@ -144,7 +115,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         scores, labels = validate_data(self, source_scores, y, dtype=np.float64)
         check_classification_targets(labels)
-        weight = _check_weight(sample_weight, len(scores))
+        weight = check_weights(sample_weight, len(scores))
         kept = weight > 0
         if not kept.all():
             scores, labels, weight = scores[kept], labels[kept], weight[kept]
