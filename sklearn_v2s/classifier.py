@@ -700,7 +700,14 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._start_net(len(train), validation, self.lr_schedule)
         self._run(series[train], codes[train], weight[train], self.max_epochs)
         if not self._reads_logits():
+            before = getattr(self.label_mapping_, "temperature_", None)
             self._fit_mapping(self._module.reprogrammed, series, codes, weight)
+            if before is not None:
+                # The perturbation has seen the labels: leave-one-out scores are too
+                # good after the training and would make probabilities too sure. Those
+                # of the random perturbation, before it, are honest.
+                after = self.label_mapping_.temperature_
+                self.label_mapping_.temperature_ = min(before, after)
             # partial_fit goes on from there.
             head = self._target_module(self._module.reprogrammed).head
             self._module.head.load_state_dict(head.state_dict())

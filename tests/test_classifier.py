@@ -1341,3 +1341,16 @@ def test_labels_minus_one_and_one_are_two_classes(shared, trained_source):
     assert_array_equal(renamed.predict(X_test), np.where(predicted > 0, 1, 0))
     majority = DummyClassifier().fit(X, y).score(X_test, y_test)
     assert fitted.score(X_test, y_test) > majority
+
+
+def test_training_never_makes_the_probabilities_surer(tiny_source):
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(24, 20)), np.arange(24) % 2
+    common = {"source": tiny_source, "random_state": 0, "precision": "float64"}
+    untrained = V2SClassifier(max_epochs=0, **common).fit(X, y)
+    trained = V2SClassifier(max_epochs=20, lr=0.05, **common).fit(X, y)
+    before = untrained.label_mapping_.temperature_
+    assert trained.label_mapping_.temperature_ <= before
+    # Labels without any relation to the series, learned by heart all the same.
+    relearned = LinearLabelMapping().fit(trained.source_outputs(X).embedding[:, 0], y)
+    assert relearned.temperature_ > before
