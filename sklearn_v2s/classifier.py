@@ -531,7 +531,11 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         series = self._normalizer.transform(series)
         if not (continued and getattr(self.label_mapping_, "reads_logits", False)):
             self.label_mapping_ = self._new_mapping(mapping_seed)
+            if not continued:
+                self._temperature_limit = np.inf
             self._fit_mapping(reprogrammed, series, codes, weight)
+            if not continued:
+                self._temperature_limit = self._temperature()
         self._module = self._target_module(reprogrammed)
         return series
 
@@ -606,6 +610,16 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
                 f"{shape} for one series and {n_classes} classes; its transform must "
                 "return one score for each class."
             )
+        if isinstance(self.label_mapping_, LinearLabelMapping):
+            # A trained perturbation has seen the labels: its leave-one-out scores are
+            # too good and would make probabilities too sure. Those of the random one,
+            # before any training, are honest.
+            self.label_mapping_.temperature_ = min(
+                self._temperature(), self._temperature_limit
+            )
+
+    def _temperature(self) -> float:
+        return float(getattr(self.label_mapping_, "temperature_", np.inf))
 
     def _target_module(self, reprogrammed: ReprogrammedSource) -> TargetModule:
         mapping = self.label_mapping_
@@ -700,14 +714,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._start_net(len(train), validation, self.lr_schedule)
         self._run(series[train], codes[train], weight[train], self.max_epochs)
         if not self._reads_logits():
-            before = getattr(self.label_mapping_, "temperature_", None)
             self._fit_mapping(self._module.reprogrammed, series, codes, weight)
-            if before is not None:
-                # The perturbation has seen the labels: leave-one-out scores are too
-                # good after the training and would make probabilities too sure. Those
-                # of the random perturbation, before it, are honest.
-                after = self.label_mapping_.temperature_
-                self.label_mapping_.temperature_ = min(before, after)
             # partial_fit goes on from there.
             head = self._target_module(self._module.reprogrammed).head
             self._module.head.load_state_dict(head.state_dict())
@@ -750,9 +757,17 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         return self.net_.module_.reprogrammed
 
     def _restore(
-        self, source: Any, mapping: Any, history: list[Any], **arrays: np.ndarray
+        self,
+        source: Any,
+        mapping: Any,
+        history: list[Any],
+        temperature_limit: float | None,
+        **arrays: np.ndarray,
     ) -> None:
         """Rebuild the fitted state from what a file holds."""
+        self._temperature_limit = (
+            np.inf if temperature_limit is None else temperature_limit
+        )
         self._normalizer = SeriesNormalizer(self.normalization)
         self._normalizer.mean_ = arrays["mean"]
         self._normalizer.scale_ = arrays["scale"]

@@ -132,6 +132,12 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
         "unequal_length": classifier.unequal_length_,
         "feature_names": list(getattr(classifier, "feature_names_in_", [])),
         "history": classifier.history_,
+        # JSON has no infinity: null means that there is no limit.
+        "temperature_limit": (
+            classifier._temperature_limit
+            if np.isfinite(classifier._temperature_limit)
+            else None
+        ),
         "label_mapping": {
             "class": type(mapping).__name__,
             "parameters": _plain_parameters("label_mapping", mapping.get_params()),
@@ -192,5 +198,6 @@ def _rebuild(
         delta=tensors["perturbation/delta"],
         log_gain=tensors["perturbation/log_gain"],
         history=header["history"],
+        temperature_limit=header["temperature_limit"],
     )
     return classifier

@@ -1349,8 +1349,29 @@ def test_training_never_makes_the_probabilities_surer(tiny_source):
     common = {"source": tiny_source, "random_state": 0, "precision": "float64"}
     untrained = V2SClassifier(max_epochs=0, **common).fit(X, y)
     trained = V2SClassifier(max_epochs=20, lr=0.05, **common).fit(X, y)
-    before = untrained.label_mapping_.temperature_
-    assert trained.label_mapping_.temperature_ <= before
+    limit = untrained.label_mapping_.temperature_
+    assert trained.label_mapping_.temperature_ <= limit
     # Labels without any relation to the series, learned by heart all the same.
     relearned = LinearLabelMapping().fit(trained.source_outputs(X).embedding[:, 0], y)
-    assert relearned.temperature_ > before
+    assert relearned.temperature_ > limit
+    # Nor does going on from there, by whatever way.
+    trained.set_params(warm_start=True).fit(X, y)
+    assert trained.label_mapping_.temperature_ <= limit
+    trained.partial_fit(X, y).set_params(max_epochs=0).fit(X, y)
+    assert trained.label_mapping_.temperature_ <= limit
+
+
+def test_the_limit_of_the_temperature_survives_a_file(tmp_path):
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(16, 20)), np.arange(16) % 2
+    fitted = V2SClassifier(max_epochs=2, lr=0.05, random_state=0).fit(X, y)
+    fitted.save(tmp_path / "a.safetensors")
+    loaded = V2SClassifier.load(tmp_path / "a.safetensors")
+    for classifier in (fitted, loaded):
+        classifier.set_params(warm_start=True, max_epochs=0).fit(X, y)
+    assert loaded.label_mapping_.temperature_ == fitted.label_mapping_.temperature_
+    words = V2SClassifier(
+        source_output="logits", label_mapping="random", max_epochs=0, random_state=0
+    ).fit(X, y)
+    words.save(tmp_path / "b.safetensors")
+    assert V2SClassifier.load(tmp_path / "b.safetensors")._temperature_limit == np.inf
