@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from sklearn_v2s.benchmark.commands import add_benchmark
+
 __all__ = ["main"]
 
 _KERAS_SUFFIXES = {".h5", ".hdf5"}
@@ -304,55 +306,6 @@ def _fetch_source(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_benchmark(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    parser = commands.add_parser("benchmark", help="measure settings on real series")
-    actions = parser.add_subparsers(dest="action", required=True)
-    defaults = actions.add_parser(
-        "defaults",
-        help="cross-validate the settings that the defaults were chosen among",
-        description="Cross-validate settings on the training parts of datasets in UCR "
-        "layout; test parts are not opened. Rows already in the output are kept.",
-    )
-    defaults.add_argument("--data", type=Path, required=True, metavar="DIR")
-    defaults.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
-    defaults.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
-    defaults.add_argument("--settings", nargs="+", default=[], metavar="NAME")
-    defaults.add_argument("--folds", type=int, default=3)
-    defaults.add_argument("--seed", type=int, default=0)
-    defaults.add_argument("--threads", type=int, help="threads of torch")
-    defaults.set_defaults(run=_cross_validate)
-
-
-def _cross_validate(options: argparse.Namespace) -> int:
-    import torch
-
-    from sklearn_v2s.benchmark.selection import (
-        CANDIDATES,
-        cross_validate_settings,
-        summarise,
-    )
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    unknown = sorted(set(options.settings) - set(CANDIDATES))
-    if unknown:
-        raise ValueError(
-            f"--settings {unknown}: unknown; choose among {sorted(CANDIDATES)}."
-        )
-    rows = cross_validate_settings(
-        {name: CANDIDATES[name] for name in options.settings or CANDIDATES},
-        options.data,
-        options.output,
-        datasets=options.datasets,
-        n_folds=options.folds,
-        seed=options.seed,
-    )
-    print(summarise(rows))
-    return 0
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -372,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_pretrain(commands)
     _add_sources(commands)
-    _add_benchmark(commands)
+    add_benchmark(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)

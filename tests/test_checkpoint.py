@@ -29,7 +29,7 @@ from sklearn_v2s.sources import (
     save_checkpoint,
 )
 from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.sources.checkpoint import ARCHITECTURES
+from sklearn_v2s.sources.checkpoint import ARCHITECTURES, Architecture
 from sklearn_v2s.tensor_file import (
     TensorFileError,
     read_tensor_file,
@@ -71,14 +71,16 @@ def build_tiny(front_end, classes):
 @pytest.fixture(scope="module", autouse=True)
 def tiny_architecture():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", build_tiny)
+        patch.setitem(
+            ARCHITECTURES, "tiny", Architecture(build_tiny, FrontEndConfig, FRONT_ENDS)
+        )
         yield
 
 
 def make_source(architecture, front_end, classes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        source = ARCHITECTURES[architecture](front_end, classes)
+        source = ARCHITECTURES[architecture].build(front_end, classes)
         for tensor in source.state_dict().values():
             if tensor.is_floating_point():
                 tensor.normal_()
@@ -472,4 +474,4 @@ def test_checkpoint_error_is_a_value_error(tiny, damaged):
 
 
 def test_attrnn_is_built_by_name():
-    assert ARCHITECTURES["attrnn"] is build_attrnn
+    assert ARCHITECTURES["attrnn"].build is build_attrnn

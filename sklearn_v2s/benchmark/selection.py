@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choice of default settings by cross-validation on training parts.
 
-No test part is ever opened: only ``*_TRAIN.tsv`` files are read.
+No test part is ever opened: only the files of training parts are read.
 """
 
-import csv
-import io
 import json
 import time
 import warnings
@@ -19,14 +17,14 @@ from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
+from sklearn_v2s.benchmark.results import read_rows, write_rows
 from sklearn_v2s.classifier import V2SClassifier
+from sklearn_v2s.datasets import list_datasets, load_dataset
 from sklearn_v2s.environment import describe_environment
-from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = [
     "CANDIDATES",
     "cross_validate_settings",
-    "read_training_part",
     "summarise",
 ]
 
@@ -65,42 +63,6 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def read_training_part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the training part of a dataset in UCR layout.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds ``<name>/<name>_TRAIN.tsv``, label first, tab separated.
-    name : str
-        Dataset.
-
-    Returns
-    -------
-    X : ndarray of shape (n, n_timepoints)
-        Series.
-    y : ndarray of shape (n,)
-        Labels.
-    """
-    table = np.loadtxt(folder / name / f"{name}_TRAIN.tsv", delimiter="\t", ndmin=2)
-    return table[:, 1:], table[:, 0].astype(np.int64)
-
-
-def _read_rows(output: Path) -> list[dict[str, str]]:
-    if not output.is_file():
-        return []
-    with open(output, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _write_rows(output: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(output, text.getvalue().encode())
-
-
 def cross_validate_settings(
     settings: dict[str, dict[str, Any]],
     data: Path,
@@ -132,10 +94,8 @@ def cross_validate_settings(
     list of dict
         The rows of the file.
     """
-    names = list(datasets) or sorted(
-        path.parent.name for path in data.glob("*/*_TRAIN.tsv")
-    )
-    rows: list[dict[str, Any]] = list(_read_rows(output))
+    names = list(datasets) or list_datasets(data, splits=["train"])
+    rows: list[dict[str, Any]] = list(read_rows(output, _COLUMNS))
     known = {(row["setting"], row["dataset"], int(row["seed"])) for row in rows}
     todo = [
         (dataset, setting)
@@ -144,7 +104,7 @@ def cross_validate_settings(
         if (setting, dataset, seed) not in known
     ]
     for dataset, setting in tqdm(todo, desc="cross-validation"):
-        X, y = read_training_part(data, dataset)
+        X, y = load_dataset(dataset, "train", data)
         smallest = np.unique(y, return_counts=True)[1].min()
         folds = max(2, min(n_folds, int(smallest)))
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -175,7 +135,7 @@ def cross_validate_settings(
                 "environment": json.dumps(describe_environment()),
             }
         )
-        _write_rows(output, rows)
+        write_rows(output, _COLUMNS, rows)
     return rows
 
 

@@ -23,7 +23,6 @@ from sklearn_v2s.pretraining.corpora import SpeechCorpus
 from sklearn_v2s.pretraining.model_card import write_model_card
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
 from sklearn_v2s.sources.contract import SourceModel
-from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = ["PretrainingSettings", "accuracy", "pretrain"]
@@ -40,7 +39,8 @@ class PretrainingSettings:
     architecture : str, default="attrnn"
         One of `sklearn_v2s.sources.checkpoint.ARCHITECTURES`.
     front_end : str, default="kapre"
-        One of `sklearn_v2s.sources.front_end.FRONT_ENDS`.
+        One of the front ends of the architecture: "kapre" or "speech-cmd-recognition"
+        for AttRNN, "kernel-bank" for WaveBank.
     train_on : {"train", "train+validation"}, default="train"
         ``"train"`` to choose settings by the validation list, ``"train+validation"``
         for the model that is shipped and reported on the test list.
@@ -71,10 +71,14 @@ class PretrainingSettings:
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def _front_ends(self) -> dict[str, Any]:
+        known = ARCHITECTURES.get(self.architecture)
+        return {} if known is None else known.front_ends
+
     def __post_init__(self) -> None:
         for name, known in (
             ("architecture", tuple(ARCHITECTURES)),
-            ("front_end", tuple(FRONT_ENDS)),
+            ("front_end", tuple(self._front_ends())),
             ("train_on", ("train", "train+validation")),
         ):
             if getattr(self, name) not in known:
@@ -142,8 +146,8 @@ class _Run:
         # torch.manual_seed would seed the generators of all accelerators, too.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
-            self.source = ARCHITECTURES[settings.architecture](
-                FRONT_ENDS[settings.front_end], corpus.classes
+            self.source = ARCHITECTURES[settings.architecture].build(
+                settings._front_ends()[settings.front_end], corpus.classes
             )
         wanted = settings.train_on.split("+")
         self.train_rows = corpus.select(*wanted)  # type: ignore[arg-type]
@@ -194,6 +198,13 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         self.history = state["history"]
+
+    def learn_front_end(self, clips: np.ndarray) -> None:
+        """Let a front end that learns do so, before the network is trained on it."""
+        if self.history or not hasattr(self.source.front_end, "learn"):
+            return
+        waveforms = torch.from_numpy(clips.astype(np.float32) * _PCM_SCALE)
+        self.source.front_end.learn(waveforms, self.generator)
 
     def epoch(self, clips: np.ndarray, labels: np.ndarray, show: bool) -> float:
         """Train for one pass; `clips` and `labels` are the training part."""
@@ -290,6 +301,7 @@ def pretrain(
     length, sample_rate = run.source.input_length, run.source.sample_rate
     train_clips = corpus.read(run.train_rows, length, sample_rate)
     train_labels = corpus.labels[run.train_rows]
+    run.learn_front_end(train_clips)
     # The validation list is looked at during training only while it is not part of
     # the training clips; the test list only once, at the very end.
     watched = held_out if split == "validation" else held_out[:0]

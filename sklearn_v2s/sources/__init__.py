@@ -13,12 +13,15 @@ from sklearn_v2s.sources.contract import (
     check_source,
 )
 from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig, LogMelFrontEnd
+from sklearn_v2s.sources.kernel_bank import KernelBankConfig, KernelBankFrontEnd
 from sklearn_v2s.sources.registry import list_sources, load_source, register_source
 
 __all__ = [
     "FRONT_ENDS",
     "CheckpointError",
     "FrontEndConfig",
+    "KernelBankConfig",
+    "KernelBankFrontEnd",
     "LogMelFrontEnd",
     "SourceContractError",
     "SourceModel",

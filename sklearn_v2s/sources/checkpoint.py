@@ -2,25 +2,55 @@
 """Checkpoints of source models: safetensors with a JSON header, checked at load."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.contract import SourceModel
-from sklearn_v2s.sources.front_end import FrontEndConfig
+from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig
+from sklearn_v2s.sources.kernel_bank import KernelBankConfig
+from sklearn_v2s.sources.wavebank import build_wavebank
 from sklearn_v2s.tensor_file import (
     TensorFileError,
     read_tensor_file,
     write_tensor_file,
 )
 
-__all__ = ["ARCHITECTURES", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "CheckpointError",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
-ARCHITECTURES: dict[str, Callable[[FrontEndConfig, Sequence[str]], SourceModel]] = {
-    "attrnn": build_attrnn,
+
+class Architecture(NamedTuple):
+    """How a source model is built.
+
+    Attributes
+    ----------
+    build : callable
+        ``build(front_end_config, classes)`` returns an untrained `SourceModel`.
+    front_end : type
+        Class of the configuration of its front end.
+    front_ends : dict
+        Configurations of that class that have a name.
+    """
+
+    build: Callable[..., SourceModel]
+    front_end: type
+    front_ends: dict[str, Any]
+
+
+ARCHITECTURES = {
+    "attrnn": Architecture(build_attrnn, FrontEndConfig, FRONT_ENDS),
+    "wavebank": Architecture(
+        build_wavebank, KernelBankConfig, {"kernel-bank": KernelBankConfig()}
+    ),
 }
 
 _KIND = "source model"
@@ -122,7 +152,7 @@ def load_checkpoint(
             f"knows {sorted(ARCHITECTURES)}. Update sklearn-v2s."
         )
     try:
-        front_end = FrontEndConfig(**header["front_end"])
+        front_end = ARCHITECTURES[architecture].front_end(**header["front_end"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {path} has a front end that this version does not know "
@@ -131,7 +161,7 @@ def load_checkpoint(
     # Building draws random weights that the checkpoint replaces at once; torch's
     # global generator must not notice.
     with torch.random.fork_rng(devices=[]):
-        source = ARCHITECTURES[architecture](front_end, header["classes"])
+        source = ARCHITECTURES[architecture].build(front_end, header["classes"])
     expected = source.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in expected]

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands ``v2s benchmark``."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+__all__ = ["add_benchmark"]
+
+
+def add_benchmark(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the commands to the command line.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where to.
+    """
+    parser = commands.add_parser("benchmark", help="measure methods on real series")
+    actions = parser.add_subparsers(dest="action", required=True)
+    _add_defaults(actions)
+    _add_accuracy(actions)
+    _add_report(actions)
+
+
+def _add_defaults(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = actions.add_parser(
+        "defaults",
+        help="cross-validate the settings that the defaults were chosen among",
+        description="Cross-validate settings on the training parts of datasets in UCR "
+        "layout; test parts are not opened. Rows already in the output are kept.",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--settings", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    parser.set_defaults(run=_cross_validate)
+
+
+def _cross_validate(options: argparse.Namespace) -> int:
+    import torch
+
+    from sklearn_v2s.benchmark.selection import (
+        CANDIDATES,
+        cross_validate_settings,
+        summarise,
+    )
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    unknown = sorted(set(options.settings) - set(CANDIDATES))
+    if unknown:
+        raise ValueError(
+            f"--settings {unknown}: unknown; choose among {sorted(CANDIDATES)}."
+        )
+    rows = cross_validate_settings(
+        {name: CANDIDATES[name] for name in options.settings or CANDIDATES},
+        options.data,
+        options.output,
+        datasets=options.datasets,
+        n_folds=options.folds,
+        seed=options.seed,
+    )
+    print(summarise(rows))
+    return 0
+
+
+def _add_accuracy(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = actions.add_parser(
+        "accuracy",
+        help="fit methods on training parts, score them on test parts",
+        description="Fit methods on the official training parts of datasets and score "
+        "them on the test parts: one row for each method, dataset and seed. Rows "
+        "already in the output are kept; runs that failed are tried again.",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder in UCR layout; without it aeon finds or downloads --datasets",
+    )
+    parser.add_argument(
+        "--datasets", nargs="+", default=[], metavar="NAME", help="default: all in DIR"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["v2s", "minirocket"],
+        metavar="NAME",
+        help="v2s, v2s-paper, linear-probe, minirocket, rocket, multirocket-hydra, "
+        "1nn-dtw, majority, or package.module:Class; each may be followed by a JSON "
+        "object of parameters and by :shuffled-labels (default: %(default)s)",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="child processes at the same time"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of each child")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_measure_accuracy)
+
+
+def _measure_accuracy(options: argparse.Namespace) -> int:
+    from sklearn_v2s.benchmark.accuracy import run_accuracy
+
+    rows = run_accuracy(
+        options.methods,
+        options.datasets,
+        options.seeds,
+        options.output,
+        options.data,
+        n_jobs=options.jobs,
+        threads=options.threads,
+        progress=not options.quiet,
+    )
+    asked = [row for row in rows if row["method"] in options.methods]
+    failed = [row for row in asked if row["error"]]
+    for row in failed:
+        print(
+            f"{row['method']} on {row['dataset']}, seed {row['seed']}: {row['error']}"
+        )
+    print(f"{options.output}: {len(asked)} runs, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _add_report(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = actions.add_parser(
+        "report",
+        help="tables and figures from results of benchmark accuracy",
+        description="Average result files over seeds, test the methods against each "
+        "other over the datasets that all of them have, and write tables and figures.",
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.csv")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--name", default="accuracy", help="beginning of file names")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="default: all but those with shuffled labels",
+    )
+    parser.add_argument("--reference", default="v2s", metavar="NAME")
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from sklearn_v2s.benchmark.report import write_report
+
+    # Folders are a matter of the machine; files are named by their last part only.
+    command = ["python", "-m", "sklearn_v2s", "benchmark", "report"]
+    command += [path.name for path in options.results]
+    command += ["--output", options.output.name, "--name", options.name]
+    if options.methods:
+        command += ["--methods", *options.methods]
+    command += ["--reference", options.reference]
+    for path in write_report(
+        options.results,
+        options.output,
+        options.name,
+        methods=options.methods,
+        reference=options.reference,
+        command=shlex.join(command),
+    ):
+        print(path)
+    return 0

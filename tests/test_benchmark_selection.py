@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choice of settings on training parts, and the command line around it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sklearn_v2s import cli
+from sklearn_v2s.benchmark import selection
+from tests.small import make_series
+from tests.ucr_folder import write_part
+
+SETTING = {"max_epochs": 0, "n_views": 1}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Training parts only: a test part that is not there cannot be opened."""
+    for name in ("A", "B"):
+        X, y = make_series(8, 2, 12)
+        write_part(tmp_path / "ucr", name, "train", X, y)
+    return tmp_path / "ucr"
+
+
+def test_defaults(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(selection, "CANDIDATES", {"one": SETTING, "two": SETTING})
+    output = tmp_path / "r.csv"
+    command = ["benchmark", "defaults", "--data", str(folder), "--output", str(output)]
+    assert cli.main([*command, "--settings", "one", "--folds", "2"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("| setting (2 datasets) |")
+    assert table[2].startswith("| one | ")
+    first = output.read_text()
+    assert [line[:8] for line in first.splitlines()[1:]] == ['one,"{""'] * 2
+    assert cli.main([*command, "--folds", "2"]) == 0
+    # Rows that were there are kept as they are, seconds included.
+    assert output.read_text().startswith(first)
+    rows = output.read_text().splitlines()
+    assert [line[:4] for line in rows[1:]] == ["one,", "one,", "two,", "two,"]
+    assert cli.main([*command, "--settings", "three"]) == 1
+    assert "--settings ['three']: unknown" in capsys.readouterr().err
+
+
+def test_the_command_line_starts_without_what_only_benchmarks_need():
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, sklearn_v2s.cli; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    # scikit-learn itself imports pandas where it is installed.
+    assert not {"aeon", "numba", "matplotlib", "h5py"} & set(loaded)
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["benchmark"])
+    assert caught.value.code == 2
+    assert "{defaults,accuracy,report}" in capsys.readouterr().err

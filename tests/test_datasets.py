@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading datasets from folders and from aeon."""
+
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sklearn_v2s.datasets import list_datasets, load_dataset
+from tests.ucr_folder import write_dataset, write_part
+
+TS = """@problemName Pairs
+@timeStamps false
+@missing false
+@univariate false
+@dimensions 2
+@equalLength true
+@seriesLength 3
+@classLabel true a b
+@data
+1,2,3:4,5,6:a
+7,8,9:0,1,2:b
+"""
+
+
+def write_text(folder: Path, name: str, file: str, text: str) -> None:
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / file).write_text(text, encoding="utf-8")
+
+
+@given(
+    X=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 5), st.integers(1, 6)),
+        elements=st.floats(allow_infinity=False),
+    ),
+    data=st.data(),
+)
+def test_tables_are_read_as_they_were_written(X: np.ndarray, data: st.DataObject):
+    y = data.draw(hnp.arrays(np.int64, len(X), elements=st.integers(-99, 99)))
+    with tempfile.TemporaryDirectory() as folder:
+        write_part(Path(folder), "A", "train", X, y)
+        found, labels = load_dataset("A", "train", folder)
+    np.testing.assert_array_equal(found, X)
+    np.testing.assert_array_equal(labels, y)
+    assert labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("given_labels", "expected"),
+    [
+        (["1.0000000e+00", "-2.0"], [1, -2]),
+        (["up", "2"], ["up", "2"]),
+        (["0.5", "1"], ["0.5", "1"]),
+    ],
+)
+def test_labels_stay_what_they_are(tmp_path: Path, given_labels, expected):
+    write_part(tmp_path, "A", "test", np.zeros((2, 3)), np.array(given_labels))
+    assert load_dataset("A", "test", tmp_path)[1].tolist() == expected
+
+
+def test_parts_are_not_confused(tmp_path: Path):
+    write_dataset(tmp_path, "A", n_train=6, n_test=9)
+    assert [
+        len(load_dataset("A", part, tmp_path)[1]) for part in ("train", "test")
+    ] == [
+        6,
+        9,
+    ]
+
+
+def test_ts_files(tmp_path: Path):
+    pytest.importorskip("aeon", reason=".ts files are read by aeon")
+    write_text(tmp_path, "Pairs", "Pairs_TRAIN.ts", TS)
+    X, y = load_dataset("Pairs", "train", tmp_path)
+    assert X.tolist() == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [0, 1, 2]]]
+    assert y.tolist() == ["a", "b"]
+    # The table wins where both are there.
+    write_part(tmp_path, "Pairs", "train", np.ones((1, 3)), np.array([4]))
+    assert load_dataset("Pairs", "train", tmp_path)[1].tolist() == [4]
+
+
+def test_what_is_bundled_with_aeon_needs_no_connection(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("aeon", reason="the dataset is bundled with aeon")
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for split in ("train", "test"):
+        X, y = load_dataset("GunPoint", split)
+        expected, labels = load_dataset("GunPoint", split, shared / "ucr")
+        np.testing.assert_allclose(X[:, 0], expected, atol=1e-6)
+        assert y.astype(int).tolist() == labels.tolist()
+
+
+def test_without_aeon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "aeon", None)
+    with pytest.raises(ImportError, match=r'pip install "sklearn-v2s\[benchmark\]"'):
+        load_dataset("GunPoint", "train")
+    write_text(tmp_path, "Pairs", "Pairs_TRAIN.ts", TS)
+    with pytest.raises(ImportError, match=r"sklearn-v2s\[benchmark\]"):
+        load_dataset("Pairs", "train", tmp_path)
+
+
+def test_list(tmp_path: Path):
+    for name in ("B", "A"):
+        write_dataset(tmp_path, name)
+    write_part(tmp_path, "OnlyTrain", "train", np.zeros((1, 2)), np.array([1]))
+    write_text(tmp_path, "Pairs", "Pairs_TRAIN.ts", TS)
+    write_text(tmp_path, "Pairs", "Pairs_TEST.ts", TS)
+    (tmp_path / "Empty").mkdir()
+    (tmp_path / "MANIFEST.csv").write_text("name\n")
+    assert list_datasets(tmp_path) == ["A", "B", "Pairs"]
+    assert list_datasets(tmp_path, ["train"]) == ["A", "B", "OnlyTrain", "Pairs"]
+
+
+def test_refusals(tmp_path: Path):
+    write_dataset(tmp_path, "A")
+    with pytest.raises(ValueError, match=r"split='valid' is unknown; choose 'train'"):
+        load_dataset("A", "valid", tmp_path)
+    with pytest.raises(ValueError, match="split='valid'"):
+        list_datasets(tmp_path, ["valid"])
+    with pytest.raises(FileNotFoundError, match=r"name='B'.*it has \['A'\]"):
+        load_dataset("B", "train", tmp_path)
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        list_datasets(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["", "1\n", "1\t2\t3\n2\t3\n", "1\tx\n", "1,2,3\n"])
+def test_damaged_tables(tmp_path: Path, text: str):
+    write_text(tmp_path, "A", "A_TRAIN.tsv", text)
+    with pytest.raises(ValueError, match=r"A_TRAIN\.tsv"):
+        load_dataset("A", "train", tmp_path)
