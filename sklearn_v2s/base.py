@@ -23,6 +23,9 @@ from sklearn_v2s.reprogramming import (
 )
 from sklearn_v2s.series import SeriesNormalizer, check_series
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+from sklearn_v2s.sources.registry import load_source
+from sklearn_v2s.training import mapping_input
+from sklearn_v2s.views import VIEWS, View, build_views, content_order
 
 __all__ = ["BaseV2S"]
 
@@ -36,6 +39,8 @@ class BaseV2S(BaseEstimator):
     _parameter_constraints: dict[str, Any] = {
         "source": "no_validation",
         "source_output": [StrOptions({"logits", "embedding", "both"})],
+        "views": [StrOptions({"auto", *VIEWS}), tuple, list],
+        "wave_source": "no_validation",
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "n_segments": [
             Interval(Integral, 1, None, closed="left"),
@@ -51,6 +56,8 @@ class BaseV2S(BaseEstimator):
     }
 
     _normalizer: SeriesNormalizer
+    _fixed_views: dict[str, View]
+    views_: tuple[str, ...]
     n_channels_in_: int
     n_timepoints_in_: int
     n_features_in_: int
@@ -64,6 +71,109 @@ class BaseV2S(BaseEstimator):
 
     def _reprogrammed(self) -> ReprogrammedSource:
         raise NotImplementedError
+
+    def _resolve_views(self, reads_logits: bool = False) -> tuple[str, ...]:
+        """Return the names of the views that the parameter ``views`` means."""
+        if isinstance(self.views, str):
+            if self.views != "auto":
+                names = (self.views,)
+            elif reads_logits or self.source_output != "embedding":
+                names = ("replicas",)
+            else:
+                names = VIEWS
+        else:
+            names = tuple(self.views)
+        if (
+            not names
+            or any(name not in VIEWS for name in names)
+            or len(set(names)) < len(names)
+        ):
+            raise ValueError(
+                f"views={self.views!r} is not allowed: give 'auto', one of "
+                f"{list(VIEWS)}, or a list of different ones."
+            )
+        if reads_logits and names != ("replicas",):
+            raise ValueError(
+                f"views={self.views!r} cannot be read by a label mapping of words; "
+                "only 'replicas' can. Set views='replicas' or 'auto', or "
+                "label_mapping='linear'."
+            )
+        # In one order, whatever the user's, so that it changes nothing.
+        return tuple(name for name in VIEWS if name in names)
+
+    def _load_wave_source(self) -> Any:
+        """Return the source of the views that hear waveforms, if there are any."""
+        if {"wave", "slope"}.isdisjoint(self.views_):
+            return None
+        return load_source(self.wave_source, self._dtype)
+
+    def _new_fixed_views(
+        self, source: Any, wave_source: Any, seed: int
+    ) -> dict[str, View]:
+        """Return the views of `views_` that need no training, not fitted."""
+        return build_views(
+            self.views_,
+            source,
+            wave_source,
+            source_output=self.source_output,
+            n_channels=self.n_channels_in_,
+            n_timepoints=self.n_timepoints_in_,
+            dtype=self._dtype,
+            seed=seed,
+        )
+
+    def _fit_fixed_views(
+        self, source: Any, series: np.ndarray, normalised: np.ndarray, seed: int
+    ) -> None:
+        """Set up the views that need no training, from series as given and as heard."""
+        wave_source = self._load_wave_source()
+        self._fixed_views = self._new_fixed_views(source, wave_source, seed)
+        if self._fixed_views:
+            order = content_order(series, seed)
+            for view in self._fixed_views.values():
+                view.fit(normalised, order)
+
+    def _fixed_features(self, series: np.ndarray) -> np.ndarray:
+        """Return the features of the views that need no training, side by side."""
+        dtype = np.float64 if self.precision == "float64" else np.float32
+        device = resolve_device(self.device)
+        features = [np.empty((len(series), 0), dtype)]
+        for name, view in self._fixed_views.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = view.features(series, device).astype(dtype, copy=False)
+            if not np.isfinite(found).all():
+                raise ValueError(
+                    f"the view {name!r} gave NaN or infinity for series with values up "
+                    f"to {np.abs(series).max():.3g} after normalization="
+                    f"{self.normalization!r}, in precision={self.precision!r}. Use "
+                    "normalization='global' or 'series' for large values."
+                )
+            features.append(found)
+        return np.concatenate(features, axis=1)
+
+    def _block_sizes(self, n_replica_features: int) -> list[int]:
+        """Return how many features each block has, that of the replicas first."""
+        sizes = [n_replica_features] if "replicas" in self.views_ else []
+        for view in self._fixed_views.values():
+            sizes += view.block_sizes
+        return sizes
+
+    def _features(
+        self,
+        module: ReprogrammedSource,
+        series: np.ndarray,
+        fixed: np.ndarray,
+        reads_logits: bool = False,
+    ) -> np.ndarray:
+        """Return what a label mapping reads of normalised series.
+
+        `module` is on the device to compute on; `fixed` as `_fixed_features` returns.
+        """
+        if "replicas" not in self.views_:
+            return fixed
+        outputs = self._collect(module, series)
+        heard = mapping_input(outputs, self.source_output, reads_logits)
+        return np.concatenate([heard, fixed], axis=1) if fixed.shape[1] else heard
 
     @contextmanager
     def _unchanged_on_failure(self) -> Iterator[None]:
@@ -167,7 +277,10 @@ class BaseV2S(BaseEstimator):
         return self._collect(self._on_device(), series)
 
     def source_outputs(self, X: Any) -> SourceOutputs:
-        """Return what the source model says about reprogrammed series.
+        """Return what the source model says about replicas and perturbation.
+
+        That is the view ``"replicas"``; the features of all views are those of
+        `V2STransformer`.
 
         Parameters
         ----------
@@ -182,7 +295,7 @@ class BaseV2S(BaseEstimator):
         return self._outputs(X)
 
     def reprogram(self, X: Any) -> np.ndarray:
-        """Return the waveforms that the source hears.
+        """Return the waveforms that the source hears in the view ``"replicas"``.
 
         Parameters
         ----------

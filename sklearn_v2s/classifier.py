@@ -39,7 +39,6 @@ from sklearn_v2s.training import (
     TargetModule,
     V2SNet,
     build_net,
-    mapping_input,
     stratified_validation_rows,
 )
 from sklearn_v2s.weights import balance_classes, check_weights
@@ -79,8 +78,19 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     source_output : {"logits", "embedding", "both"}, default="embedding"
         What a learned label mapping reads. The other mappings read words and need
         ``"logits"``, the paper's choice.
+    views : "auto", str or sequence of str, default="auto"
+        Ways in which the series is heard: ``"replicas"`` (the paper's placement, with
+        the perturbation), ``"tone"`` (the series as the pitch of a tone), ``"wave"``
+        and ``"slope"`` (the series, or its differences, as the waveform itself, heard
+        by the kernels of `wave_source`) and ``"level"`` (mean and standard deviation).
+        ``"auto"`` takes all where the label mapping reads embeddings, and
+        ``"replicas"`` where it reads words or `source_output` is not ``"embedding"``.
+    wave_source : str, path-like or nn.Module, default="wavebank"
+        Source model with a kernel bank as its front end, for ``"wave"`` and
+        ``"slope"``.
     n_views : int, default=1
-        Number of perturbations, each a pass through the source.
+        Number of perturbations of the view ``"replicas"``, each a pass through the
+        source.
     n_segments : int or "auto", default="auto"
         Number m of replicas of a series in the waveform; ``"auto"`` takes 8, or as many
         as fit.
@@ -102,8 +112,10 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         Source classes for each target class; None takes as many as there are,
         ``floor(K / C)``. Without effect on mappings that give every source class a
         weight (Bayesian and linear) and on instances.
-    max_epochs : int, default=5
-        Passes over the training data. 0 keeps the random perturbation.
+    max_epochs : int, default=0
+        Passes over the training data that train the perturbation by gradient, with all
+        views read together. 0 keeps the random perturbation, which cross-validation
+        on the defaults' data found no worse.
     batch_size : int, default=64
         Series for each step.
     lr : float, default=0.003
@@ -142,6 +154,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The target classes.
+    views_ : tuple of str
+        The views that are heard.
     perturbation_ : ndarray of shape (n_views, input_length)
         What is added to the placed series.
     input_gain_ : ndarray of shape (n_views,)
@@ -216,6 +230,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         source: Any = "attrnn",
         *,
         source_output: SourceOutput = "embedding",
+        views: Any = "auto",
+        wave_source: Any = "wavebank",
         n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
         mask: bool = False,
@@ -225,7 +241,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         init_scale: float = 0.1,
         label_mapping: Any = "linear",
         mapping_size: int | None = None,
-        max_epochs: int = 5,
+        max_epochs: int = 0,
         batch_size: int = 64,
         lr: float = 3e-3,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
@@ -245,6 +261,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     ) -> None:
         self.source = source
         self.source_output = source_output
+        self.views = views
+        self.wave_source = wave_source
         self.n_views = n_views
         self.n_segments = n_segments
         self.mask = mask
@@ -289,6 +307,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         parameter            value        where the paper says so
         ==================== ============ ============================================
         source_output        "logits"     eq. 4 reads the probabilities of the words
+        views                "replicas"   sec. 5.2, nothing else is heard
         n_views              1            one perturbation
         n_segments           1            tuned over 1 to 10 there; tune it likewise
         mask                 True         M of eq. 1
@@ -331,6 +350,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         """
         paper: dict[str, Any] = {
             "source_output": "logits",
+            "views": "replicas",
             "n_views": 1,
             "n_segments": 1,
             "mask": True,
@@ -390,9 +410,9 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
                     f"{before.tolist()}, but y has {self.classes_.tolist()}. Set "
                     "warm_start=False to begin anew."
                 )
-            series = self._prepare(series, codes, weight, continued)
+            series, fixed = self._prepare(series, codes, weight, continued)
             if self.max_epochs > 0:
-                self._train(series, codes, weight)
+                self._train(series, fixed, codes, weight)
             self._finish()
         return self
 
@@ -435,12 +455,13 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
                 X, y, sample_weight, known, reset=first
             )
             if first:
-                series = self._prepare(series, codes, weight, continued=False)
+                series, fixed = self._prepare(series, codes, weight, continued=False)
                 self._start_net(len(series), None, schedule="constant")
             else:
                 series = self._normalizer.transform(series)
+                fixed = self._fixed_features(series)
                 self._resume_net()
-            self._run(series, codes, weight, epochs=1)
+            self._run(series, fixed, codes, weight, epochs=1)
             self._read_head()
             self._finish()
         return self
@@ -511,33 +532,49 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         codes: np.ndarray,
         weight: np.ndarray,
         continued: bool,
-    ) -> np.ndarray:
-        """Build or take over the module, fit the mapping, return normalised series."""
-        seeds = self._seeds(3 + self.n_views)
-        self._shuffle_seed, self._split_seed, mapping_seed = seeds[:3]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Build or take over the module and fit the mapping.
+
+        Returns normalised series and the features of the views without training.
+        """
+        seeds = self._seeds(4 + self.n_views)
+        self._shuffle_seed, self._split_seed, mapping_seed, view_seed = seeds[:4]
         if continued:
             before = self.net_.module_.reprogrammed
             # A copy: if this fit fails, the previous one stays.
             reprogrammed = ReprogrammedSource(
                 before.source, before.placement, copy.deepcopy(before.perturbation)
             )
+            reads_logits = getattr(self.label_mapping_, "reads_logits", False)
         else:
+            mapping = self._new_mapping(mapping_seed)
+            reads_logits = getattr(mapping, "reads_logits", False)
+            self.views_ = self._resolve_views(reads_logits)
             self._fit_normalizer(series, weight)
             reprogrammed = self._new_reprogrammed(
-                load_source(self.source, self._dtype), seeds[3:]
+                load_source(self.source, self._dtype), seeds[4:]
             )
             reprogrammed.placement.warn_if_resampling()
+        if self.max_epochs > 0 and "replicas" not in self.views_:
+            raise ValueError(
+                f"max_epochs={self.max_epochs} trains the perturbation of the view "
+                f"'replicas', which views={self.views!r} lacks. Add it, or set "
+                "max_epochs=0."
+            )
         self._enter_device(reprogrammed)
-        series = self._normalizer.transform(series)
-        if not (continued and getattr(self.label_mapping_, "reads_logits", False)):
+        given, series = series, self._normalizer.transform(series)
+        if not continued:
+            self._fit_fixed_views(self._cpu_source, given, series, view_seed)
+        fixed = self._fixed_features(series)
+        if not (continued and reads_logits):
             self.label_mapping_ = self._new_mapping(mapping_seed)
             if not continued:
                 self._temperature_limit = np.inf
-            self._fit_mapping(reprogrammed, series, codes, weight)
+            self._fit_mapping(reprogrammed, series, fixed, codes, weight)
             if not continued:
                 self._temperature_limit = self._temperature()
         self._module = self._target_module(reprogrammed)
-        return series
+        return series, fixed
 
     def _new_reprogrammed(self, source: Any, seeds: list[int]) -> ReprogrammedSource:
         return self._build(
@@ -593,11 +630,14 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self,
         reprogrammed: ReprogrammedSource,
         series: np.ndarray,
+        fixed: np.ndarray,
         codes: np.ndarray,
         weight: np.ndarray,
     ) -> None:
-        outputs = self._collect(reprogrammed, series)
-        features = mapping_input(outputs, self.source_output, self._reads_logits())
+        features = self._features(reprogrammed, series, fixed, self._reads_logits())
+        if self.label_mapping_.get_params().get("block_sizes", 0) is None:
+            n_replicas = features.shape[1] - fixed.shape[1]
+            self.label_mapping_.set_params(block_sizes=self._block_sizes(n_replicas))
         n_classes = len(self.classes_)
         # Only our own mappings know `classes`; others are asked to do without.
         absent = len(np.unique(codes)) < n_classes
@@ -630,12 +670,15 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             source = reprogrammed.source
             sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
             sizes["both"] = sum(sizes.values())
-            n_features = sizes[self.source_output] * len(
+            n_replicas = sizes[self.source_output] * len(
                 reprogrammed.perturbation.delta
             )
+            n_features = sum(self._block_sizes(n_replicas))
             head = LinearHead(mapping, n_features, len(self.classes_))
         delta = reprogrammed.perturbation.delta
-        return TargetModule(reprogrammed, head.to(delta), self.source_output)
+        return TargetModule(
+            reprogrammed, head.to(delta), self.source_output, "replicas" in self.views_
+        )
 
     def _start_net(self, n_train: int, validation: Any, schedule: Any) -> None:
         self.net_ = build_net(
@@ -674,11 +717,17 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self.net_.initialize_callbacks()
 
     def _run(
-        self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray, epochs: int
+        self,
+        series: np.ndarray,
+        fixed: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+        epochs: int,
     ) -> None:
         # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
         X = {
             "series": series,
+            "fixed": fixed,
             "sample_weight": weight / weight.mean(),
             "count": weight,
         }
@@ -700,7 +749,13 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
                 f"and precision={self.precision!r}. Use a smaller lr."
             )
 
-    def _train(self, series: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> None:
+    def _train(
+        self,
+        series: np.ndarray,
+        fixed: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+    ) -> None:
         train, validation = np.arange(len(codes)), None
         if self.early_stopping:
             rng = np.random.default_rng(self._split_seed)
@@ -708,13 +763,19 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             train = np.setdiff1d(train, rows)
             held_out = weight[rows] / weight[rows].mean()
             validation = (
-                {"series": series[rows], "sample_weight": held_out},
+                {
+                    "series": series[rows],
+                    "fixed": fixed[rows],
+                    "sample_weight": held_out,
+                },
                 codes[rows],
             )
         self._start_net(len(train), validation, self.lr_schedule)
-        self._run(series[train], codes[train], weight[train], self.max_epochs)
+        self._run(
+            series[train], fixed[train], codes[train], weight[train], self.max_epochs
+        )
         if not self._reads_logits():
-            self._fit_mapping(self._module.reprogrammed, series, codes, weight)
+            self._fit_mapping(self._module.reprogrammed, series, fixed, codes, weight)
             # partial_fit goes on from there.
             head = self._target_module(self._module.reprogrammed).head
             self._module.head.load_state_dict(head.state_dict())
@@ -759,9 +820,11 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     def _restore(
         self,
         source: Any,
+        wave_source: Any,
         mapping: Any,
         history: list[Any],
         temperature_limit: float | None,
+        views: dict[str, dict[str, np.ndarray]],
         **arrays: np.ndarray,
     ) -> None:
         """Rebuild the fitted state from what a file holds."""
@@ -773,8 +836,11 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._normalizer.scale_ = arrays["scale"]
         self.label_mapping_ = mapping
         # The generators matter only to a later partial_fit.
-        self._shuffle_seed, *seeds = self._seeds(1 + self.n_views)
+        self._shuffle_seed, view_seed, *seeds = self._seeds(2 + self.n_views)
         reprogrammed = self._new_reprogrammed(source, seeds)
+        self._fixed_views = self._new_fixed_views(source, wave_source, view_seed)
+        for name, view in self._fixed_views.items():
+            view.restore(views[name])
         with torch.no_grad():
             reprogrammed.perturbation.delta.copy_(torch.from_numpy(arrays["delta"]))
             reprogrammed.perturbation.log_gain.copy_(
@@ -798,8 +864,13 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        outputs = self._outputs(X)
-        features = mapping_input(outputs, self.source_output, self._reads_logits())
+        series = self._series(X)
+        features = self._features(
+            self._on_device(),
+            series,
+            self._fixed_features(series),
+            self._reads_logits(),
+        )
         scores = np.asarray(self.label_mapping_.transform(features), dtype=np.float64)
         # Equation 4 gives each class the mean of its words, which is no distribution
         # yet. The offset decides nothing but rows without any score.

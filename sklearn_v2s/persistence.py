@@ -14,6 +14,7 @@ from sklearn_v2s.tensor_file import (
     read_tensor_file,
     write_tensor_file,
 )
+from sklearn_v2s.views import WaveView
 
 if TYPE_CHECKING:
     from sklearn_v2s.classifier import V2SClassifier
@@ -40,7 +41,13 @@ def _plain_parameters(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
             value = value.item()
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
-        if not isinstance(value, _PLAIN):
+        if isinstance(value, tuple | list):
+            # A sequence of names or numbers; JSON gives it back as a list.
+            value = list(value)
+            plain_value = all(isinstance(item, _PLAIN) for item in value)
+        else:
+            plain_value = isinstance(value, _PLAIN)
+        if not plain_value:
             raise ValueError(
                 f"{owner} cannot be saved with {name}={value!r}: a file holds numbers "
                 "and strings. Give a registered source by name, an int as "
@@ -85,9 +92,8 @@ def _check_as_fitted(classifier: "V2SClassifier") -> None:
             )
 
 
-def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -> None:
-    """Write a fitted classifier; see `V2SClassifier.save`."""
-    source = classifier.net_.module_.reprogrammed.source
+def _reference(source: Any) -> dict[str, str]:
+    """Return where a source is found again, or say that it is not."""
     # A module of the user need not have the attribute.
     reference = getattr(source, "reference", None)
     if reference is None:
@@ -97,6 +103,17 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
             "source with sklearn_v2s.sources.save_checkpoint and fit with its path, "
             "or use joblib."
         )
+    return {"name": reference.name, "sha256": reference.sha256}
+
+
+def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -> None:
+    """Write a fitted classifier; see `V2SClassifier.save`."""
+    reference = _reference(classifier.net_.module_.reprogrammed.source)
+    wave_sources = [
+        _reference(view.source)
+        for view in classifier._fixed_views.values()
+        if isinstance(view, WaveView)
+    ]
     _check_as_fitted(classifier)
     mapping = classifier.label_mapping_
     if type(mapping) not in _MAPPINGS.values():
@@ -115,6 +132,9 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
         "normalizer/mean": classifier._normalizer.mean_,
         "normalizer/scale": classifier._normalizer.scale_,
     }
+    for name, view in classifier._fixed_views.items():
+        for key, value in view.arrays().items():
+            tensors[f"view/{name}/{key}"] = value
     fitted: dict[str, Any] = {}
     for name, value in vars(mapping).items():
         if not name.endswith("_"):
@@ -125,7 +145,9 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
             fitted[name] = value.item() if isinstance(value, np.generic) else value
     header = {
         "kind": _KIND,
-        "source": {"name": reference.name, "sha256": reference.sha256},
+        "source": reference,
+        "wave_source": wave_sources[0] if wave_sources else None,
+        "views": list(classifier.views_),
         "parameters": _plain_parameters(_KIND, parameters),
         "classes": _classes_document(classifier.classes_),
         "fitted": {name: getattr(classifier, name) for name in _FITTED_NUMBERS},
@@ -187,12 +209,25 @@ def _rebuild(
         classifier.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     classes = header["classes"]
     classifier.classes_ = np.array(classes["values"], dtype=np.dtype(classes["dtype"]))
-    source = load_reference(
-        header["source"]["name"], header["source"]["sha256"], classifier.precision
+    classifier.views_ = tuple(header["views"])
+    views: dict[str, dict[str, np.ndarray]] = {name: {} for name in classifier.views_}
+    for name, value in tensors.items():
+        if name.startswith("view/"):
+            _, view, key = name.split("/")
+            views[view][key] = value
+    source, wave_source = (
+        None
+        if reference is None
+        else load_reference(
+            reference["name"], reference["sha256"], classifier.precision
+        )
+        for reference in (header["source"], header["wave_source"])
     )
     classifier._restore(
         source,
+        wave_source,
         mapping,
+        views=views,
         mean=tensors["normalizer/mean"],
         scale=tensors["normalizer/scale"],
         delta=tensors["perturbation/delta"],

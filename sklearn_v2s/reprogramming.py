@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.placement import Placement
 from sklearn_v2s.sources.contract import SourceOutputs
 
 __all__ = ["Perturbation", "ReprogrammedSource", "collect_outputs"]
@@ -139,7 +139,7 @@ class ReprogrammedSource(nn.Module):
     source : nn.Module
         Frozen source model. It is held beside the module's own state: it is no part of
         ``parameters()``, ``state_dict()`` or ``to()``, because it is shared.
-    placement : ReplicaPlacement
+    placement : Placement
         Series to waveform.
     perturbation : Perturbation
         What is added.
@@ -147,7 +147,7 @@ class ReprogrammedSource(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_v2s.placement import ReplicaPlacement
+    >>> from sklearn_v2s.placement import Placement
     >>> from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
     >>> from sklearn_v2s.sources import load_source
     >>> source = load_source("attrnn")
@@ -163,7 +163,7 @@ class ReprogrammedSource(nn.Module):
     source: Any
 
     def __init__(
-        self, source: nn.Module, placement: ReplicaPlacement, perturbation: Perturbation
+        self, source: nn.Module, placement: Placement, perturbation: Perturbation
     ) -> None:
         super().__init__()
         object.__setattr__(self, "source", source)

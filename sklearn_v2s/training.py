@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.label_mapping.linear import (
+    SHORTEST,
+    LinearLabelMapping,
+    long_blocks,
+)
 from sklearn_v2s.reprogramming import ReprogrammedSource, collect_outputs
 from sklearn_v2s.sources.contract import SourceOutputs
 
@@ -142,7 +146,9 @@ class LinearHead(nn.Module):
         self.register_buffer("bound", bound)
         self.weight = nn.Parameter(torch.zeros(n_classes, n_features, dtype=double))
         self.bias = nn.Parameter(torch.zeros(n_classes, dtype=double))
+        self.long_blocks: list[slice] = []
         if isinstance(mapping, LinearLabelMapping):
+            self.long_blocks = long_blocks(mapping.block_sizes)
             with torch.no_grad():
                 self.mean.copy_(torch.as_tensor(mapping.mean_))
                 self.scale.copy_(torch.as_tensor(mapping.scale_))
@@ -155,9 +161,21 @@ class LinearHead(nn.Module):
         """Return logarithms of the target-class probabilities, of shape (batch, C)."""
         standardised = (features - self.mean) / self.scale
         standardised = torch.clamp(standardised, -self.bound, self.bound)
+        if self.long_blocks:
+            standardised = self._bring_to_length(standardised)
         return torch.log_softmax(
             functional.linear(standardised, self.weight, self.bias), dim=1
         )
+
+    def _bring_to_length(self, rows: Tensor) -> Tensor:
+        parts, start = [], 0
+        for block in self.long_blocks:
+            part = rows[:, block]
+            # The slope of a square root is infinite at zero.
+            square = part.square().mean(1, keepdim=True).clamp_min(SHORTEST**2)
+            parts += [rows[:, start : block.start], part / square.sqrt()]
+            start = block.stop
+        return torch.cat([*parts, rows[:, start:]], dim=1)
 
     def penalty(self) -> Tensor:
         """Return the squared size of the weights, times the weight decay."""
@@ -175,6 +193,8 @@ class TargetModule(nn.Module):
         Source outputs to log-scores.
     source_output : {"logits", "embedding", "both"}
         What a linear head reads.
+    hears_replicas : bool, default=True
+        Whether the view of the reprogrammed source is read at all.
     """
 
     def __init__(
@@ -182,25 +202,38 @@ class TargetModule(nn.Module):
         reprogrammed: ReprogrammedSource,
         head: MatrixHead | LinearHead,
         source_output: SourceOutput,
+        hears_replicas: bool = True,
     ) -> None:
         super().__init__()
         self.reprogrammed = reprogrammed
         self.head = head
         self.source_output: SourceOutput = source_output
+        self.hears_replicas = hears_replicas
 
-    def forward(self, series: Tensor) -> Tensor:
-        """Return logarithms of the target-class scores, of shape (batch, C)."""
+    def forward(self, series: Tensor, fixed: Tensor) -> Tensor:
+        """Return logarithms of the target-class scores, of shape (batch, C).
+
+        Parameters
+        ----------
+        series : Tensor of shape (batch, n_channels, n_timepoints)
+            Normalised series.
+        fixed : Tensor of shape (batch, n_fixed)
+            Features of the views that no gradient changes; may be empty.
+        """
+        if not self.hears_replicas:
+            return self.head(fixed)
         outputs = self.reprogrammed(series)
         reads_logits = isinstance(self.head, MatrixHead)
-        return self.head(mapping_input(outputs, self.source_output, reads_logits))
+        heard = mapping_input(outputs, self.source_output, reads_logits)
+        return self.head(torch.cat([heard, fixed], dim=1))
 
 
 class V2SNet(NeuralNet):
     """The skorch net of Voice2Series: weighted loss, penalty, and a clean interruption.
 
-    It takes ``X`` as a dictionary of ``series`` and ``sample_weight`` and ``y`` as
-    encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
-    perturbation. A third entry ``count`` holds the weights as they were given, for
+    It takes ``X`` as a dictionary of ``series``, ``fixed`` (features of the views that
+    no gradient changes) and ``sample_weight``, and ``y`` as encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
+    perturbation. A further entry ``count`` holds the weights as they were given, for
     label mappings that count them.
     """
 
@@ -217,7 +250,7 @@ class V2SNet(NeuralNet):
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the log-scores of a batch; the weights are for the loss alone."""
         parameter = self.module_.reprogrammed.perturbation.delta
-        return self.module_(x["series"].to(parameter))
+        return self.module_(x["series"].to(parameter), x["fixed"].to(parameter))
 
     def get_loss(
         self,

@@ -12,7 +12,7 @@ from sklearn_v2s.base import BaseV2S
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import check_series
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.training import SourceOutput, mapping_input
+from sklearn_v2s.training import SourceOutput
 
 __all__ = ["V2STransformer"]
 
@@ -31,8 +31,14 @@ class V2STransformer(TransformerMixin, BaseV2S):
         module that meets the source contract.
     source_output : {"logits", "embedding", "both"}, default="embedding"
         Which outputs to return.
+    views : "auto", str or sequence of str, default="auto"
+        Ways in which the series is heard, see `V2SClassifier`. ``"auto"`` takes all for
+        embeddings, and ``"replicas"`` for other `source_output`.
+    wave_source : str, path-like or nn.Module, default="wavebank"
+        Source model with a kernel bank, for the views ``"wave"`` and ``"slope"``.
     n_views : int, default=1
-        Number of perturbations, each a pass through the source.
+        Number of perturbations of the view ``"replicas"``, each a pass through the
+        source.
     n_segments : int or "auto", default="auto"
         Replicas of a series; ``"auto"`` takes 8, or as many as fit.
     input_gain : float, default=1.0
@@ -52,6 +58,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
 
     Attributes
     ----------
+    views_ : tuple of str
+        The views that are heard.
     perturbation_ : ndarray of shape (n_views, input_length)
         What is added to the placed series.
     n_features_in_ : int
@@ -81,6 +89,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
         source: Any = "attrnn",
         *,
         source_output: SourceOutput = "embedding",
+        views: Any = "auto",
+        wave_source: Any = "wavebank",
         n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
         input_gain: float = 1.0,
@@ -93,6 +103,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
     ) -> None:
         self.source = source
         self.source_output = source_output
+        self.views = views
+        self.wave_source = wave_source
         self.n_views = n_views
         self.n_segments = n_segments
         self.input_gain = input_gain
@@ -121,9 +133,13 @@ class V2STransformer(TransformerMixin, BaseV2S):
         """
         with self._unchanged_on_failure():
             series, _ = check_series(self, X, reset=True, missing=self.missing)
+            self.views_ = self._resolve_views()
             self._fit_normalizer(series)
             source = load_source(self.source, self._dtype)
-            self._module = self._build(source, self._seeds(self.n_views)).eval()
+            view_seed, *seeds = self._seeds(1 + self.n_views)
+            self._module = self._build(source, seeds).eval()
+            normalised = self._normalizer.transform(series)
+            self._fit_fixed_views(source, series, normalised, view_seed)
             self._module.placement.warn_if_resampling()
             self.perturbation_ = self._perturbation
         return self
@@ -132,7 +148,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
         return self._module
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the source outputs of series.
+        """Return what is heard of series, in all views.
 
         Parameters
         ----------
@@ -141,11 +157,13 @@ class V2STransformer(TransformerMixin, BaseV2S):
 
         Returns
         -------
-        ndarray of shape (n, n_views * n_outputs)
-            View by view; with ``source_output="both"`` the logits of all views come
-            before the embeddings of all views.
+        ndarray of shape (n, n_features_out)
+            View by view, in the order of ``views_``. Of the perturbations of
+            ``"replicas"`` one comes after the other; with ``source_output="both"`` the
+            logits of all come before the embeddings of all.
         """
-        return mapping_input(self._outputs(X), self.source_output, reads_logits=False)
+        series = self._series(X)
+        return self._features(self._on_device(), series, self._fixed_features(series))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names of the columns of `transform`.
@@ -158,18 +176,23 @@ class V2STransformer(TransformerMixin, BaseV2S):
         Returns
         -------
         ndarray of str
-            Such as ``"view0_embedding17"``.
+            Such as ``"view0_embedding17"`` for the replicas and ``"tone17"``.
         """
         check_is_fitted(self)
         source = self._module.source
         sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
         kinds = list(sizes) if self.source_output == "both" else [self.source_output]
-        return np.array(
-            [
-                f"view{view}_{kind}{column}"
-                for kind in kinds
-                for view in range(len(self.perturbation_))
-                for column in range(sizes[kind])
-            ],
-            dtype=object,
-        )
+        names = [
+            f"view{view}_{kind}{column}"
+            for kind in kinds
+            for view in range(len(self.perturbation_))
+            for column in range(sizes[kind])
+        ]
+        if "replicas" not in self.views_:
+            names = []
+        names += [
+            f"{name}{column}"
+            for name, view in self._fixed_views.items()
+            for column in range(sum(view.block_sizes))
+        ]
+        return np.array(names, dtype=object)

@@ -9,6 +9,7 @@ from sklearn_v2s import V2SClassifier
 
 # Every parameter that decides a result: the defaults may change.
 SETTING: dict[str, Any] = {
+    "views": "replicas",
     "source_output": "embedding",
     "n_views": 2,
     "n_segments": 3,

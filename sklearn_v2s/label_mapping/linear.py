@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learned linear mapping, with closed-form leave-one-out for its two free numbers."""
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -33,9 +35,22 @@ _NO_INFORMATION = 1e-12
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
 
+# Blocks of fewer features say something by their length.
+_LONG_BLOCK = 32
+SHORTEST = 1e-6
 
 # How far beyond the training rows a feature is followed.
 _EXTRAPOLATION = 2.0
+
+
+def long_blocks(block_sizes: Sequence[int] | None) -> list[slice]:
+    """Return the features of the blocks that every row has the same length in."""
+    ends = np.cumsum([] if block_sizes is None else block_sizes).astype(int).tolist()
+    return [
+        slice(start, end)
+        for start, end in pairwise([0, *ends])
+        if end - start >= _LONG_BLOCK
+    ]
 
 
 class LinearLabelMapping(BaseLabelMapping):
@@ -73,6 +88,12 @@ class LinearLabelMapping(BaseLabelMapping):
     ----------
     solver : {"ridge", "logistic"}, default="ridge"
         How the coefficients are fitted.
+    block_sizes : sequence of int, default=None
+        Features that belong together, such as the outputs of one view: how many
+        neighbouring ones are in each block. Every block that varies then has the same
+        share in the variance that the map can use, however many features it has, and
+        in blocks of 32 features or more also the same length in every row. None: every
+        feature has the same share.
     alphas : float or array-like of shape (n_alphas,), default=None
         Penalties that ridge chooses from, positive, on the scale of a sum of squares
         over all rows. None takes 33 values from 1e-7 to 10 times the sum of the
@@ -89,7 +110,7 @@ class LinearLabelMapping(BaseLabelMapping):
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
     coef_ : ndarray of shape (n_classes, n_features_in_)
-        Coefficients of the standardised features.
+        Coefficients of the standardised features, brought to length where blocks are.
     intercept_ : ndarray of shape (n_classes,)
         Scores of a row at the mean of the features.
     mean_ : ndarray of shape (n_features_in_,)
@@ -151,12 +172,14 @@ class LinearLabelMapping(BaseLabelMapping):
     def __init__(
         self,
         solver: str = "ridge",
+        block_sizes: Sequence[int] | None = None,
         alphas: ArrayLike | None = None,
         C: float = 1.0,
         max_iter: int = 1000,
         tol: float = 1e-8,
     ) -> None:
         self.solver = solver
+        self.block_sizes = block_sizes
         self.alphas = alphas
         self.C = C
         self.max_iter = max_iter
@@ -182,7 +205,16 @@ class LinearLabelMapping(BaseLabelMapping):
     def _decision_scores(self, rows: Floats) -> Floats:
         scaled = (rows - self.mean_) / self.scale_
         scaled = np.clip(scaled, -self.bound_, self.bound_)
+        self._bring_to_length(scaled)
         return scaled @ self.coef_.T + self.intercept_
+
+    def _bring_to_length(self, rows: Floats) -> None:
+        """Give every row the same length in each long block, in place."""
+        for block in long_blocks(self.block_sizes):
+            part = rows[:, block]
+            # Not less than a rounding error: a row at the mean has no direction.
+            length = np.sqrt((part**2).mean(axis=1, keepdims=True))
+            part /= np.maximum(length, SHORTEST)
 
     def _transform(self, scores: Floats) -> Floats:
         return softmax(self.temperature_ * self._decision_scores(scores), axis=1)
@@ -197,11 +229,11 @@ class LinearLabelMapping(BaseLabelMapping):
         if self.solver == "ridge":
             self._check_alphas()
             rows = self._standardise(scores, weight)
-            self._fit_ridge(rows, codes, weight, n_classes)
+            self._fit_blocks(self._fit_ridge, rows, codes, weight, n_classes)
         else:
             self._check_logistic()
             rows = self._standardise(scores, weight)
-            self._fit_logistic(rows, codes, weight, n_classes)
+            self._fit_blocks(self._fit_logistic, rows, codes, weight, n_classes)
 
     def _standardise(self, rows: Floats, weight: Floats) -> Floats:
         """Set ``mean_`` and ``scale_``; return the rows standardised."""
@@ -217,6 +249,40 @@ class LinearLabelMapping(BaseLabelMapping):
         self.mean_ = mean
         self.scale_ = scale
         return rows
+
+    def _fit_blocks(
+        self,
+        fit: Callable[[Floats, Codes, Floats, int], None],
+        rows: Floats,
+        codes: Codes,
+        weight: Floats,
+        n_classes: int,
+    ) -> None:
+        """Fit to standardised `rows` in which all blocks weigh the same."""
+        if self.block_sizes is None:
+            fit(rows, codes, weight, n_classes)
+            return
+        sizes = np.asarray(self.block_sizes)
+        whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
+        if not whole or sizes.min(initial=1) < 1 or sizes.sum() != rows.shape[1]:
+            raise ValueError(
+                f"block_sizes={self.block_sizes!r} is not allowed: give positive "
+                f"integers whose sum is the number of features, {rows.shape[1]}, or "
+                "None."
+            )
+        self._bring_to_length(rows)
+        mean = weight @ rows / weight.sum()
+        rows -= mean
+        block = np.repeat(np.arange(len(sizes)), sizes)
+        variance = np.bincount(block, weights=weight @ rows**2 / weight.sum())
+        varies = variance > 0
+        share = np.where(varies, variance, 1.0)
+        # The total is the number of features, as without blocks.
+        share = np.sqrt(rows.shape[1] / max(1, varies.sum()) / share)[block]
+        rows *= share
+        fit(rows, codes, weight, n_classes)
+        self.coef_ *= share
+        self.intercept_ = self.intercept_ - self.coef_ @ mean
 
     def _check_alphas(self) -> Floats | None:
         if self.alphas is None:
@@ -238,8 +304,10 @@ class LinearLabelMapping(BaseLabelMapping):
     ) -> None:
         alphas = self._check_alphas()
         if alphas is None:
-            varying = np.count_nonzero(rows.any(axis=0))
-            alphas = _RELATIVE_ALPHAS * weight.sum() * max(1, varying)
+            # For standardised features the number of those that vary, times the sum
+            # of the weights.
+            variation = float((weight @ rows**2).sum())
+            alphas = _RELATIVE_ALPHAS * max(weight.sum(), variation)
         targets = np.full((len(rows), n_classes), -1.0)
         targets[np.arange(len(rows)), codes] = 1
         ridge = _fit_ridge_path(rows, targets, weight, alphas)
@@ -333,6 +401,7 @@ def _fit_ridge_path(
     leverage = scores**2 @ (1 / (eigenvalues[:, None] + alphas))
     leverage = leverage / weight[:, None] + 1 / total
     left = 1 - np.minimum(weight, 1)[:, None] * leverage
+    scale = float(weight @ (targets**2).sum(axis=1))
     best_error, best = np.inf, (0, targets)
     for index in range(len(alphas) - 1, -1, -1):
         shrunk = moments / (eigenvalues[:, None] + alphas[index])
@@ -345,8 +414,9 @@ def _fit_ridge_path(
             where=left[:, [index]] > _NO_INFORMATION,
         )
         error = float(weight @ (loo_residuals**2).sum(axis=1))
-        # Equal up to rounding is equal: the larger alpha, met first, is kept.
-        if error < best_error * (1 - 1e-9):
+        # Equal up to rounding is equal: the larger alpha, met first, is kept. Rounding
+        # of the targets, that is: an error of nearly nothing may be anything.
+        if error < best_error - 1e-9 * scale:
             best_error, best = error, (index, targets - loo_residuals)
     index, loo_scores = best
     shrunk = moments / (eigenvalues[:, None] + alphas[index])

@@ -38,7 +38,7 @@ class KernelBankConfig:
     input_length : int, default=16000
         Length of the waveform in samples.
     n_kernels : int, default=84
-        Number of kernels, shared by all dilations.
+        Number of kernels, shared by all dilations; at least 7.
     kernel_length : int, default=9
         Taps of a kernel; odd.
     n_octaves : int, default=8
@@ -55,6 +55,10 @@ class KernelBankConfig:
     hop_length: int = 128
 
     def __post_init__(self) -> None:
+        if self.n_kernels < 7:
+            raise ValueError(
+                f"front end: n_kernels must be at least 7, got {self.n_kernels}."
+            )
         if self.kernel_length % 2 == 0:
             raise ValueError(
                 f"front end: kernel_length must be odd, got {self.kernel_length}."
@@ -125,8 +129,14 @@ class KernelBankFrontEnd(nn.Module):
         random = torch.randn(config.n_kernels, config.kernel_length)
         self.register_buffer("kernels", _normalise(random))
 
-    def responses(self, waveform: Tensor, dilation: int, stride: int = 1) -> Tensor:
-        """Return the responses of all kernels at one dilation, linear in the waveform.
+    def responses(
+        self,
+        waveform: Tensor,
+        dilation: int,
+        stride: int = 1,
+        kernels: Tensor | None = None,
+    ) -> Tensor:
+        """Return the responses of kernels at one dilation, linear in the waveform.
 
         Parameters
         ----------
@@ -138,10 +148,12 @@ class KernelBankFrontEnd(nn.Module):
             Distance of two taps, in samples.
         stride : int, default=1
             Distance of two responses, in samples.
+        kernels : Tensor of shape (k,), default=None
+            Numbers of the kernels to apply; None means all.
 
         Returns
         -------
-        Tensor of shape (batch, n_kernels, ceil(n_samples / stride))
+        Tensor of shape (batch, k, ceil(n_samples / stride))
             Centred on the samples.
         """
         span = (self.config.kernel_length - 1) * dilation
@@ -149,7 +161,8 @@ class KernelBankFrontEnd(nn.Module):
         # A product of matrices: with one input channel it takes a CPU half the time
         # of the convolution.
         patches = padded.unfold(1, span + 1, stride)[..., ::dilation]
-        return self.kernels @ patches.transpose(1, 2)
+        chosen = self.kernels if kernels is None else self.kernels[kernels]
+        return chosen @ patches.transpose(1, 2)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return features of shape (batch, n_frames, n_kernels * n_octaves)."""
