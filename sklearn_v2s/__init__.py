@@ -3,10 +3,12 @@
 
 `V2SClassifier` learns a sound to add to a series and a way to read what a keyword
 recogniser then hears; `V2STransformer` gives the recogniser's outputs as features.
+`TransferClassifier` and `FCNClassifier` are neural baselines to compare with.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
+from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.transformer import V2STransformer
 
@@ -15,4 +17,10 @@ try:
 except PackageNotFoundError:  # run from a source tree that was not installed
     __version__ = "0+unknown"
 
-__all__ = ["V2SClassifier", "V2STransformer", "__version__"]
+__all__ = [
+    "FCNClassifier",
+    "TransferClassifier",
+    "V2SClassifier",
+    "V2STransformer",
+    "__version__",
+]

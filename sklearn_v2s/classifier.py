@@ -59,6 +59,11 @@ _HISTORY_COLUMNS = ("epoch", "train_loss", "valid_loss", "dur")
 _TINY = np.finfo(np.float64).tiny
 
 
+def _heard(series: np.ndarray, fixed: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the net takes of series; views without training may be missing."""
+    return {"series": series} | ({"fixed": fixed} if fixed.shape[1] else {})
+
+
 class V2SClassifier(ClassifierMixin, BaseV2S):
     """Classify time series with a frozen speech model (Voice2Series).
 
@@ -537,8 +542,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
 
         Returns normalised series and the features of the views without training.
         """
-        seeds = self._seeds(4 + self.n_views)
-        self._shuffle_seed, self._split_seed, mapping_seed, view_seed = seeds[:4]
+        seeds = self._seeds(3 + self.n_views)
+        self._shuffle_seed, self._split_seed, mapping_seed = seeds[:3]
         if continued:
             before = self.net_.module_.reprogrammed
             # A copy: if this fit fails, the previous one stays.
@@ -552,7 +557,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             self.views_ = self._resolve_views(reads_logits)
             self._fit_normalizer(series, weight)
             reprogrammed = self._new_reprogrammed(
-                load_source(self.source, self._dtype), seeds[4:]
+                load_source(self.source, self._dtype), seeds[3:]
             )
             reprogrammed.placement.warn_if_resampling()
         if self.max_epochs > 0 and "replicas" not in self.views_:
@@ -564,7 +569,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._enter_device(reprogrammed)
         given, series = series, self._normalizer.transform(series)
         if not continued:
-            self._fit_fixed_views(self._cpu_source, given, series, view_seed)
+            self._fit_fixed_views(self._cpu_source, given, series, mapping_seed)
         fixed = self._fixed_features(series)
         if not (continued and reads_logits):
             self.label_mapping_ = self._new_mapping(mapping_seed)
@@ -726,8 +731,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
     ) -> None:
         # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
         X = {
-            "series": series,
-            "fixed": fixed,
+            **_heard(series, fixed),
             "sample_weight": weight / weight.mean(),
             "count": weight,
         }
@@ -763,11 +767,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             train = np.setdiff1d(train, rows)
             held_out = weight[rows] / weight[rows].mean()
             validation = (
-                {
-                    "series": series[rows],
-                    "fixed": fixed[rows],
-                    "sample_weight": held_out,
-                },
+                _heard(series[rows], fixed[rows]) | {"sample_weight": held_out},
                 codes[rows],
             )
         self._start_net(len(train), validation, self.lr_schedule)
@@ -836,9 +836,10 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._normalizer.scale_ = arrays["scale"]
         self.label_mapping_ = mapping
         # The generators matter only to a later partial_fit.
-        self._shuffle_seed, view_seed, *seeds = self._seeds(2 + self.n_views)
+        self._shuffle_seed, *seeds = self._seeds(1 + self.n_views)
         reprogrammed = self._new_reprogrammed(source, seeds)
-        self._fixed_views = self._new_fixed_views(source, wave_source, view_seed)
+        # The seed matters only before the views are fitted.
+        self._fixed_views = self._new_fixed_views(source, wave_source, seed=0)
         for name, view in self._fixed_views.items():
             view.restore(views[name])
         with torch.no_grad():

@@ -210,29 +210,31 @@ class TargetModule(nn.Module):
         self.source_output: SourceOutput = source_output
         self.hears_replicas = hears_replicas
 
-    def forward(self, series: Tensor, fixed: Tensor) -> Tensor:
+    def forward(self, series: Tensor, fixed: Tensor | None = None) -> Tensor:
         """Return logarithms of the target-class scores, of shape (batch, C).
 
         Parameters
         ----------
         series : Tensor of shape (batch, n_channels, n_timepoints)
             Normalised series.
-        fixed : Tensor of shape (batch, n_fixed)
-            Features of the views that no gradient changes; may be empty.
+        fixed : Tensor of shape (batch, n_fixed), default=None
+            Features of the views that no gradient changes.
         """
-        if not self.hears_replicas:
-            return self.head(fixed)
-        outputs = self.reprogrammed(series)
-        reads_logits = isinstance(self.head, MatrixHead)
-        heard = mapping_input(outputs, self.source_output, reads_logits)
-        return self.head(torch.cat([heard, fixed], dim=1))
+        parts = [] if fixed is None else [fixed]
+        if self.hears_replicas:
+            outputs = self.reprogrammed(series)
+            reads_logits = isinstance(self.head, MatrixHead)
+            heard = mapping_input(outputs, self.source_output, reads_logits)
+            parts.insert(0, heard)
+        return self.head(torch.cat(parts, dim=1))
 
 
 class V2SNet(NeuralNet):
     """The skorch net of Voice2Series: weighted loss, penalty, and a clean interruption.
 
-    It takes ``X`` as a dictionary of ``series``, ``fixed`` (features of the views that
-    no gradient changes) and ``sample_weight``, and ``y`` as encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
+    It takes ``X`` as a dictionary of ``series``, ``sample_weight`` and, where there are
+    such views, ``fixed`` (features that no gradient changes), and ``y`` as encoded
+    classes. The loss is equation 3 with weights, plus `l2` times the squared
     perturbation. A further entry ``count`` holds the weights as they were given, for
     label mappings that count them.
     """
@@ -250,7 +252,10 @@ class V2SNet(NeuralNet):
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the log-scores of a batch; the weights are for the loss alone."""
         parameter = self.module_.reprogrammed.perturbation.delta
-        return self.module_(x["series"].to(parameter), x["fixed"].to(parameter))
+        moved = {
+            name: x[name].to(parameter) for name in ("series", "fixed") if name in x
+        }
+        return self.module_(**moved)
 
     def get_loss(
         self,

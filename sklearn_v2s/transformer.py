@@ -136,10 +136,10 @@ class V2STransformer(TransformerMixin, BaseV2S):
             self.views_ = self._resolve_views()
             self._fit_normalizer(series)
             source = load_source(self.source, self._dtype)
-            view_seed, *seeds = self._seeds(1 + self.n_views)
+            seeds = self._seeds(self.n_views)
             self._module = self._build(source, seeds).eval()
             normalised = self._normalizer.transform(series)
-            self._fit_fixed_views(source, series, normalised, view_seed)
+            self._fit_fixed_views(source, series, normalised, seeds[0])
             self._module.placement.warn_if_resampling()
             self.perturbation_ = self._perturbation
         return self

@@ -205,9 +205,7 @@ class WaveView(View):
         self.thresholds = like.new_zeros(
             n_channels, len(self.dilations), N_THRESHOLDS, of_each
         )
-        pooled = pool_responses(
-            like.new_zeros(1, of_each, 4), self.thresholds[0, 0]
-        )
+        pooled = pool_responses(like.new_zeros(1, of_each, 4), self.thresholds[0, 0])
         repeated = n_channels * len(self.dilations)
         self.block_sizes = [repeated * part.shape[1] for part in pooled]
 

@@ -387,6 +387,7 @@ ALLOWED = {
     "class_weight": (dict,),
     "callbacks": (list,),
     "device": (str,),
+    "views": (list,),
 }
 
 
@@ -395,7 +396,7 @@ CONSTRAINED = [
     for estimator in (V2SClassifier, V2STransformer)
     for name in estimator._parameter_constraints
     # A source is checked by loading it; see below.
-    if name != "source"
+    if name not in {"source", "wave_source"}
 ]
 
 

@@ -859,8 +859,8 @@ def test_parameters_are_set_by_name_also_those_of_a_mapping():
     classifier.set_params(n_views=7, label_mapping__solver="logistic")
     assert classifier.get_params()["n_views"] == 7
     assert classifier.label_mapping.solver == "logistic"
-    with pytest.raises(ValueError, match="Invalid parameter 'views'"):
-        classifier.set_params(views=7)
+    with pytest.raises(ValueError, match="Invalid parameter 'view'"):
+        classifier.set_params(view=7)
 
 
 def test_repr_shows_what_is_not_the_default():
@@ -1346,7 +1346,12 @@ def test_labels_minus_one_and_one_are_two_classes(shared, trained_source):
 def test_training_never_makes_the_probabilities_surer(tiny_source):
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(24, 20)), np.arange(24) % 2
-    common = {"source": tiny_source, "random_state": 0, "precision": "float64"}
+    common = {
+        "source": tiny_source,
+        "views": "replicas",
+        "random_state": 0,
+        "precision": "float64",
+    }
     untrained = V2SClassifier(max_epochs=0, **common).fit(X, y)
     trained = V2SClassifier(max_epochs=20, lr=0.05, **common).fit(X, y)
     limit = untrained.label_mapping_.temperature_

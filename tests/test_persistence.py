@@ -509,7 +509,7 @@ class OwnMapping(RandomLabelMapping):
         ({"class_weight": {0: 1.0, 1: 2.0}}, "class_weight="),
         ({"random_state": np.random.RandomState(0)}, "random_state="),
         ({"device": torch.device("cpu")}, "device="),
-        ({"label_mapping": LinearLabelMapping(alphas=[1.0, 2.0])}, "alphas="),
+        ({"label_mapping": LinearLabelMapping(alphas=np.ones(2))}, "alphas="),
         ({**WORDS, "label_mapping": OwnMapping()}, "OwnMapping.*only joblib"),
     ],
     ids=["callbacks", "class_weight", "random_state", "device", "alphas", "mapping"],

@@ -21,6 +21,7 @@ from tests.small import make_series
 
 # Every parameter that decides a result: the defaults may change.
 SETTING = {
+    "views": "replicas",
     "source_output": "embedding",
     "n_views": 2,
     "n_segments": 3,

@@ -16,6 +16,7 @@ from sklearn_v2s.benchmark.figures import (
     draw_critical_difference,
     draw_pairwise_scatter,
 )
+from sklearn_v2s.benchmark.markdown import markdown_table
 from sklearn_v2s.benchmark.results import read_rows, write_rows
 from sklearn_v2s.tensor_file import write_bytes
 
@@ -58,14 +59,6 @@ def read_results(paths: Sequence[Path]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        f"|{'---|' * len(header)}",
-        *(f"| {' | '.join(line)} |" for line in lines),
-    ]
-
-
 def _p(value: float | None) -> str:
     if value is None:
         return "–"
@@ -98,11 +91,11 @@ def _summary_lines(comparison: Comparison) -> list[str]:
         "method", "accuracy", "balanced accuracy", "log-loss", "ECE", "mean rank",
         "wins / ties / losses", "p", "p (Holm)", "fit + predict, s", "peak memory, MiB",
     )  # fmt: skip
-    return _table(header, lines)
+    return markdown_table(header, lines)
 
 
 def _pairwise_lines(comparison: Comparison) -> list[str]:
-    return _table(
+    return markdown_table(
         ("method", "against", "wins / ties / losses", "p", "p (Holm)"),
         [
             [
@@ -152,7 +145,7 @@ def _dataset_lines(comparison: Comparison) -> list[str]:
             ]
         )
     header = ("dataset", "train", "test", "length", "classes")
-    return _table((*header, *map(_code, comparison.methods)), lines)
+    return markdown_table((*header, *map(_code, comparison.methods)), lines)
 
 
 def _control_lines(comparison: Comparison) -> list[str]:
@@ -176,7 +169,7 @@ def _control_lines(comparison: Comparison) -> list[str]:
         "method", "datasets", "accuracy", "balanced accuracy", "log-loss",
         "1 / number of classes",
     )  # fmt: skip
-    return _table(header, lines)
+    return markdown_table(header, lines)
 
 
 def _environment_lines(
