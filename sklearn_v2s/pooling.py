@@ -94,7 +94,7 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     >>> [part.shape[1] for part in pooled]
     [336, 336, 168, 168]
     """
-    batch, n_kernels, n_timepoints = responses.shape
+    n_kernels, n_timepoints = responses.shape[1:]
     # A float buffer and a product with ones: several times quicker on a CPU than the
     # mean of a tensor of booleans.
     above = torch.empty_like(responses)

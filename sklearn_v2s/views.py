@@ -222,7 +222,7 @@ class WaveView(View):
     @torch.inference_mode()
     def fit(self, series: np.ndarray, order: np.ndarray) -> None:
         """Set the thresholds."""
-        n_channels, n_dilations, n_thresholds, n_kernels = self.thresholds.shape
+        n_channels, _, n_thresholds, _ = self.thresholds.shape
         levels = spread_levels(self.thresholds.numel(), self.start)
         levels = levels.reshape(self.thresholds.shape)
         position = 0

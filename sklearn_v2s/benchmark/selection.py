@@ -28,32 +28,30 @@ __all__ = [
     "summarise",
 ]
 
-# What the defaults of `V2SClassifier` were chosen among. The front end removes the
-# level of a waveform, so that only the ratio of input_gain to init_scale counts.
-_FIXED = {"n_views": 1, "max_epochs": 0, "input_gain": 0.3, "init_scale": 0.1}
+# What the defaults of `V2SClassifier` were chosen among, each beside all other defaults.
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "1 view, ratio 1": {**_FIXED, "input_gain": 0.1},
-    "1 view, ratio 3": _FIXED,
-    "1 view, ratio 10": {**_FIXED, "input_gain": 1.0},
-    "1 view, 1 replica": {**_FIXED, "n_segments": 1},
-    "1 view, logits": {**_FIXED, "source_output": "logits"},
-    "1 view, both": {**_FIXED, "source_output": "both"},
-    "1 view, 10 epochs": {**_FIXED, "max_epochs": 10},
-    "1 view, ratio 10, 5 epochs": {**_FIXED, "max_epochs": 5, "input_gain": 1.0},
-    "2 views": {**_FIXED, "n_views": 2},
-    "2 views, ratio 10": {**_FIXED, "n_views": 2, "input_gain": 1.0},
-    "2 views, ratio 10, 5 epochs": {
-        **_FIXED,
-        "n_views": 2,
-        "max_epochs": 5,
-        "input_gain": 1.0,
+    "default": {},
+    "replicas": {"views": "replicas"},
+    "tone": {"views": "tone"},
+    "replicas, tone": {"views": ["replicas", "tone"]},
+    "wave": {"views": "wave"},
+    "wave, slope": {"views": ["wave", "slope"]},
+    "no replicas": {"views": ["tone", "wave", "slope", "level"]},
+    "no tone": {"views": ["replicas", "wave", "slope", "level"]},
+    "perturbation zero": {"init_scale": 0.0},
+    "4 perturbations": {"n_views": 4},
+    "perturbation trained, 5 epochs": {"max_epochs": 5},
+    "untrained attrnn": {"source": "attrnn:untrained"},
+    "untrained wavebank": {"wave_source": "wavebank:untrained"},
+    "untrained sources": {
+        "source": "attrnn:untrained",
+        "wave_source": "wavebank:untrained",
     },
-    "4 views": {**_FIXED, "n_views": 4},
-    "random words, 30 epochs": {
-        **_FIXED,
+    "replicas, logits": {"views": "replicas", "source_output": "logits"},
+    "replicas, random words": {
+        "views": "replicas",
         "source_output": "logits",
         "label_mapping": "random",
-        "max_epochs": 30,
     },
 }
 

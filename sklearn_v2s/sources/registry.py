@@ -11,7 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from sklearn_v2s.sources.checkpoint import CheckpointError, load_checkpoint
+from sklearn_v2s.sources.checkpoint import (
+    ARCHITECTURES,
+    CheckpointError,
+    load_checkpoint,
+)
 from sklearn_v2s.sources.contract import (
     SourceModel,
     SourceReference,
@@ -29,6 +33,8 @@ __all__ = [
 ]
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
+# Ends the name of a shipped architecture with random weights.
+_UNTRAINED = ":untrained"
 _FACTORIES: dict[str, Callable[[], nn.Module]] = {}
 # Frozen models are shared by all estimators of a process: nothing ever changes them.
 # The name is part of the key, for the reference that a pickle carries names it.
@@ -113,7 +119,8 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
     Parameters
     ----------
     source : str, path-like or nn.Module
-        A name of `list_sources`, the path of a ``.safetensors`` checkpoint, or a module
+        A name of `list_sources`, one that ends in ``":untrained"`` for the same
+        architecture with random weights (a control), the path of a ``.safetensors`` checkpoint, or a module
         that meets the source contract. A module is copied, the copy is frozen.
     dtype : torch.dtype, default=torch.float32
         Precision of the weights.
@@ -143,6 +150,8 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
         if name in _manifest():
             path, sha256 = shipped_checkpoint(name)
             return _load_shared(name, path, sha256, dtype)
+        if name.removesuffix(_UNTRAINED) in _manifest():
+            return _frozen_copy(_untrained(name.removesuffix(_UNTRAINED)), dtype)
         path = Path(name)
         if path.suffix == ".safetensors":
             if not path.is_file():
@@ -158,6 +167,15 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
         name, sha256 = source.reference
         return load_reference(name, sha256, str(dtype).removeprefix("torch."))
     return _frozen_copy(source, dtype)
+
+
+def _untrained(name: str) -> SourceModel:
+    """Return a shipped architecture with random weights, always the same ones."""
+    trained = load_source(name)
+    architecture = ARCHITECTURES[trained.architecture]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return architecture.build(trained.front_end.config, trained.classes)
 
 
 def _frozen_copy(source: Any, dtype: torch.dtype) -> nn.Module:
