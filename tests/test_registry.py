@@ -2,6 +2,7 @@
 """Loading of sources: names, sharing, references, and modules of the user's own."""
 
 import copy
+import hashlib
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -555,3 +556,38 @@ def test_the_shipped_attrnn_is_what_it_says():
     assert path.with_suffix(".md").is_file()
     assert sha256 in path.with_suffix(".md").read_text(encoding="utf-8")
     assert pickle.loads(pickle.dumps(source)) is source
+
+
+@pytest.mark.parametrize("name", ["attrnn", "wavebank"])
+def test_an_untrained_source_is_the_same_architecture_with_other_weights(name):
+    state = torch.random.get_rng_state()
+    trained, untrained = load_source(name), load_source(f"{name}:untrained")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert untrained.classes == trained.classes
+    assert untrained.reference is None
+    again = load_source(f"{name}:untrained").state_dict()
+    learned = dict(trained.named_parameters())
+    for key, tensor in untrained.state_dict().items():
+        assert torch.equal(tensor, again[key])
+        assert tensor.shape == trained.state_dict()[key].shape
+        if key in learned and "norm" not in key:
+            assert not torch.equal(tensor, learned[key])
+
+
+def test_only_shipped_architectures_come_untrained():
+    with pytest.raises(ValueError, match="unknown source 'nobody:untrained'"):
+        load_source("nobody:untrained")
+
+
+def test_the_shipped_wavebank_is_what_it_says():
+    source = load_source("wavebank")
+    path, sha256 = shipped_checkpoint("wavebank")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    assert path.stat().st_size < 2_000_000
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert sha256 in card
+    kernels = source.front_end.kernels
+    assert kernels.shape == (84, 9)
+    assert kernels.sum(1).abs().max() < 1e-6
+    outputs = source(torch.zeros(1, source.input_length))
+    assert outputs.logits.shape == (1, len(source.classes))

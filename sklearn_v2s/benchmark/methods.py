@@ -16,8 +16,20 @@ SHUFFLED_LABELS = ":shuffled-labels"
 # Method to parameters of V2SClassifier that differ from its defaults.
 V2S_SETTINGS: dict[str, dict[str, Any]] = {
     "v2s": {},
+    # Controls. Without any perturbation:
+    "v2s-zero": {"init_scale": 0.0},
+    # With one that gradient training changes:
+    "v2s-trained": {"max_epochs": 5},
+    # Sources of the same architectures that never heard speech:
+    "v2s-untrained": {
+        "source": "attrnn:untrained",
+        "wave_source": "wavebank:untrained",
+    },
+    # What the two sources hear by themselves:
+    "v2s-attrnn": {"views": ["replicas", "tone"]},
+    "v2s-wavebank": {"views": ["wave", "slope"]},
     # A ridge over what the source says about the placed series alone.
-    "linear-probe": {"max_epochs": 0, "n_views": 1, "init_scale": 0.0},
+    "linear-probe": {"views": "replicas", "init_scale": 0.0},
 }
 
 
@@ -69,6 +81,14 @@ def _v2s_paper(seed: int, n_threads: int) -> Any:
     return V2SClassifier.from_paper(random_state=seed)
 
 
+def _baseline(name: str) -> Callable[[int, int], Any]:
+    def make(seed: int, n_threads: int) -> Any:
+        baselines = importlib.import_module("sklearn_v2s.baselines")
+        return getattr(baselines, name)(random_state=seed)
+
+    return make
+
+
 def _aeon(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"aeon.classification.{module}"), name)
@@ -106,6 +126,8 @@ def _registered() -> dict[str, Method]:
     ]
     listed += [
         Method("v2s-paper", _v2s_paper, "largest"),
+        Method("fine-tuning", _baseline("TransferClassifier"), "largest"),
+        Method("fcn", _baseline("FCNClassifier"), "largest"),
         Method("minirocket", _rocket("MiniRocketClassifier"), "calibrated", 9),
         Method("rocket", _rocket("RocketClassifier"), "calibrated"),
         Method(
