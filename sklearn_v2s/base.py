@@ -74,6 +74,7 @@ class BaseV2S(BaseEstimator):
 
     def _resolve_views(self, reads_logits: bool = False) -> tuple[str, ...]:
         """Return the names of the views that the parameter ``views`` means."""
+        names: tuple[str, ...]
         if isinstance(self.views, str):
             if self.views != "auto":
                 names = (self.views,)

@@ -38,6 +38,9 @@ __all__ = ["FCNClassifier", "TransferClassifier"]
 
 # Series for each pass that needs no gradient.
 _PASS = 128
+# Of the statistics of standardised features, as in nn.BatchNorm1d.
+_MOMENTUM = 0.1
+_LEAST_VARIANCE = 1e-5
 # Filters and their lengths in the three layers of the FCN.
 _FCN_LAYERS = ((128, 8), (256, 5), (128, 3))
 
@@ -73,7 +76,8 @@ class _BaselineNet(V2SNet):
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the logarithms of the probabilities of a batch."""
         parameter = next(self.module_.parameters())
-        return torch.log_softmax(self.module_(x["series"].to(parameter)), dim=1)
+        inputs, weight = (x[name].to(parameter) for name in ("series", "sample_weight"))
+        return torch.log_softmax(self.module_(inputs, weight), dim=1)
 
     def get_loss(
         self,
@@ -108,33 +112,78 @@ class _Embedding(nn.Module):
         return self.network(heard).embedding
 
 
-class _StandardisedLinear(nn.Module):
-    """A linear layer, zero at the start, on features of mean 0 and variance 1.
+class _Standardised(nn.Module):
+    """Bring each feature to mean 0 and variance 1, from the first step on.
 
-    Replicas fill a small part of the second: embeddings of different series are nearly
-    the same, and a layer on the bare embedding would learn little but its bias.
+    Replicas fill a small part of the second: the embeddings of different series are
+    nearly the same at first, and a layer on the bare embedding would learn little but
+    its bias.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, n_features)
+        Of the training series, before any training.
+    weight : ndarray of shape (n,)
+        Sample weights.
+    follows : bool
+        Whether the statistics follow the training, as those of batch normalisation do.
+        They must where the features are trained: these soon vary a hundred times more.
     """
 
     mean: Tensor
-    scale: Tensor
+    variance: Tensor
 
-    def __init__(self, features: np.ndarray, weight: np.ndarray, n_classes: int):
+    def __init__(self, features: np.ndarray, weight: np.ndarray, follows: bool) -> None:
         super().__init__()
-        precision = np.finfo(features.dtype).eps
-        features = features.astype(np.float64)
-        mean = np.average(features, axis=0, weights=weight)
-        scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weight))
-        # What rounding leaves of a constant feature is no variation.
-        rounding = 10 * precision * np.abs(mean)
-        scale = np.where(scale > rounding, scale, 1.0)
-        self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("scale", torch.from_numpy(scale))
-        self.linear = nn.utils.skip_init(nn.Linear, features.shape[1], n_classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.follows = follows
+        statistics = _mean_and_variance(
+            torch.from_numpy(features).double(), torch.from_numpy(weight)
+        )
+        for name, values in zip(("mean", "variance"), statistics, strict=True):
+            self.register_buffer(name, values)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear((features - self.mean) / self.scale)
+    def forward(self, features: Tensor, weight: Tensor | None) -> Tensor:
+        mean, variance = self.mean, self.variance
+        if self.training and self.follows:
+            assert weight is not None
+            # nn.BatchNorm1d knows no weights. With class weights it would centre on
+            # series that hardly count, and so push them away from those that do.
+            mean, variance = _mean_and_variance(features, weight)
+            self.mean.lerp_(mean.detach(), _MOMENTUM)
+            self.variance.lerp_(variance.detach(), _MOMENTUM)
+        return (features - mean) / torch.sqrt(variance + _LEAST_VARIANCE)
+
+
+def _mean_and_variance(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    share = weight / weight.sum()
+    mean = share @ features
+    return mean, share @ (features - mean).square()
+
+
+class _Head(nn.Module):
+    """A linear layer, behind standardised features or not."""
+
+    def __init__(self, linear: nn.Module, standardised: _Standardised | None = None):
+        super().__init__()
+        self.standardised = standardised
+        self.linear = linear
+
+    def forward(self, features: Tensor, weight: Tensor | None = None) -> Tensor:
+        if self.standardised is not None:
+            features = self.standardised(features, weight)
+        return self.linear(features)
+
+
+class _Trained(nn.Module):
+    """Encoder and head, as they are trained."""
+
+    def __init__(self, encoder: nn.Module, head: _Head) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, inputs: Tensor, weight: Tensor) -> Tensor:
+        return self.head(self.encoder(inputs), weight)
 
 
 class _TimeMean(nn.Module):
@@ -194,7 +243,7 @@ class _NetworkClassifier(SeriesClassifier):
         self,
         *,
         max_epochs: int,
-        batch_size: int,
+        batch_size: Any,
         lr: float,
         lr_schedule: Literal["constant", "cosine"],
         weight_decay: float,
@@ -236,13 +285,16 @@ class _NetworkClassifier(SeriesClassifier):
 
     def _new_head(
         self, features: np.ndarray, weight: np.ndarray, generator: torch.Generator
-    ) -> nn.Module:
+    ) -> _Head:
         """Return the layer from the features of the training series to the classes."""
         raise NotImplementedError
 
     def _parameter_groups(self) -> list[tuple[str, dict[str, float]]]:
         """Return patterns of parameter names and what the optimiser does with them."""
         return []
+
+    def _batch_size(self, n_train: int) -> int:
+        return self.batch_size
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -283,11 +335,9 @@ class _NetworkClassifier(SeriesClassifier):
             # What no training changes is computed once.
             inputs = self._pass(fixed, series)
             head = self._new_head(self._pass(encoder, inputs), weight, generator)
-            module = nn.Sequential(OrderedDict(encoder=encoder, head=head))
+            module = _Trained(encoder, head).to(device, self._dtype)
             rng = np.random.default_rng(split_seed)
-            self._train(
-                module.to(device, self._dtype), inputs, codes, weight, rng, *seeds
-            )
+            self._train(module, inputs, codes, weight, rng, *seeds)
             whole = OrderedDict(fixed=fixed, encoder=encoder, head=head)
             self.module_ = nn.Sequential(whole).to("cpu").eval()
         return self
@@ -340,7 +390,7 @@ class _NetworkClassifier(SeriesClassifier):
         seed: int,
         device: torch.device,
     ) -> _BaselineNet:
-        batches = _EvenBatches(n_train, self.batch_size, seed)
+        batches = _EvenBatches(n_train, self._batch_size(n_train), seed)
         callbacks: list[Any] = []
         if self.lr_schedule == "cosine":
             scheduler = LRScheduler(
@@ -443,12 +493,12 @@ class TransferClassifier(_NetworkClassifier):
         as fit.
     freeze_source : bool, default=False
         Train the linear layer alone: a linear probe by gradient.
-    max_epochs : int, default=60
+    max_epochs : int, default=50
         Passes over the training data.
     batch_size : int, default=16
         Series for a step, at most; an epoch has steps of equal size. Batch
         normalisation needs 2 or more.
-    lr : float, default=0.003
+    lr : float, default=0.01
         Learning rate of the linear layer.
     source_lr : float, default=0.001
         Learning rate of the weights of the source, which are to change less.
@@ -539,9 +589,9 @@ class TransferClassifier(_NetworkClassifier):
         *,
         n_segments: int | Literal["auto"] = "auto",
         freeze_source: bool = False,
-        max_epochs: int = 60,
+        max_epochs: int = 50,
         batch_size: int = 16,
-        lr: float = 3e-3,
+        lr: float = 0.01,
         source_lr: float = 1e-3,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
         weight_decay: float = 0.01,
@@ -604,8 +654,12 @@ class TransferClassifier(_NetworkClassifier):
 
     def _new_head(
         self, features: np.ndarray, weight: np.ndarray, generator: torch.Generator
-    ) -> nn.Module:
-        return _StandardisedLinear(features, weight, len(self.classes_))
+    ) -> _Head:
+        # Zero at the start: no random layer sends its gradients into the source.
+        linear = nn.utils.skip_init(nn.Linear, features.shape[1], len(self.classes_))
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        return _Head(linear, _Standardised(features, weight, not self.freeze_source))
 
     def _parameter_groups(self) -> list[tuple[str, dict[str, float]]]:
         if self.freeze_source:
@@ -624,9 +678,10 @@ class FCNClassifier(_NetworkClassifier):
     ----------
     max_epochs : int, default=50
         Passes over the training data.
-    batch_size : int, default=16
+    batch_size : int or "auto", default="auto"
         Series for a step, at most; an epoch has steps of equal size. Batch
-        normalisation needs 2 or more.
+        normalisation needs 2 or more. ``"auto"`` takes a tenth of the series, but 2 at
+        least and 16 at most, as the publication does.
     lr : float, default=0.001
         Learning rate.
     lr_schedule : {"constant", "cosine"}, default="cosine"
@@ -699,11 +754,19 @@ class FCNClassifier(_NetworkClassifier):
     (20, 2)
     """
 
+    _parameter_constraints: dict[str, Any] = {
+        **_NetworkClassifier._parameter_constraints,
+        "batch_size": [
+            Interval(Integral, 2, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+    }
+
     def __init__(
         self,
         *,
         max_epochs: int = 50,
-        batch_size: int = 16,
+        batch_size: int | Literal["auto"] = "auto",
         lr: float = 1e-3,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
         weight_decay: float = 0.01,
@@ -752,6 +815,11 @@ class FCNClassifier(_NetworkClassifier):
 
     def _new_head(
         self, features: np.ndarray, weight: np.ndarray, generator: torch.Generator
-    ) -> nn.Module:
+    ) -> _Head:
         sizes = features.shape[1], len(self.classes_)
-        return _glorot(nn.Linear, *sizes, generator=generator)
+        return _Head(_glorot(nn.Linear, *sizes, generator=generator))
+
+    def _batch_size(self, n_train: int) -> int:
+        if self.batch_size == "auto":
+            return min(max(2, n_train // 10), 16)
+        return self.batch_size

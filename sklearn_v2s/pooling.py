@@ -107,7 +107,8 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     exceedance.insert(0, above @ ones)
     course = functional.adaptive_avg_pool1d(above, _N_SEGMENTS)
     n_groups = n_kernels // _GROUP_SIZE
-    groups = responses[:, : n_groups * _GROUP_SIZE].unflatten(1, (n_groups, -1))
+    grouped = responses[:, : n_groups * _GROUP_SIZE]
+    groups = grouped.unflatten(1, (n_groups, _GROUP_SIZE))
     wins = []
     for best in (groups.amax(2, keepdim=True), groups.amin(2, keepdim=True)):
         wins.append((groups == best).to(responses.dtype) @ ones)

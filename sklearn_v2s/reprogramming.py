@@ -161,6 +161,8 @@ class ReprogrammedSource(nn.Module):
     """
 
     source: Any
+    # What the caller handed in, which may know more than a Placement has to.
+    placement: Any
 
     def __init__(
         self, source: nn.Module, placement: Placement, perturbation: Perturbation

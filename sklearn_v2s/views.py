@@ -276,7 +276,19 @@ class WaveView(View):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over the thresholds."""
-        self.thresholds = torch.from_numpy(np.array(arrays["thresholds"]))
+        self.thresholds = torch.from_numpy(
+            _of_shape("thresholds", arrays, tuple(self.thresholds.shape))
+        )
+
+
+def _of_shape(
+    name: str, arrays: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return a copy of one of `arrays`, which must have that shape."""
+    array = np.array(arrays[name])
+    if array.shape != shape:
+        raise TypeError(f"{name} has shape {array.shape}, expected {shape}")
+    return array
 
 
 def _quantiles(responses: Tensor, levels: Tensor) -> Tensor:
@@ -313,7 +325,9 @@ class LevelView(View):
     def fit(self, series: np.ndarray, order: np.ndarray) -> None:
         """Find out which levels differ between series."""
         levels = self._levels(series)
-        self.differs = np.ptp(levels, axis=0) > _SAME_LEVEL * max(1.0, series.std())
+        # Different series once each: repeating some must not change what differs.
+        scale = max(1.0, series[order].std())
+        self.differs = np.ptp(levels, axis=0) > _SAME_LEVEL * scale
 
     def features(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return the levels that differ, and 0 for the others."""
@@ -325,7 +339,7 @@ class LevelView(View):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over which levels differ."""
-        self.differs = np.array(arrays["differs"])
+        self.differs = _of_shape("differs", arrays, self.differs.shape)
 
 
 def build_views(

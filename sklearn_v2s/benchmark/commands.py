@@ -5,6 +5,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from sklearn_v2s.benchmark.paper.commands import add_paper, add_paper_rule
+
 __all__ = ["add_benchmark"]
 
 
@@ -23,6 +25,8 @@ def add_benchmark(
     _add_defaults(actions)
     _add_accuracy(actions)
     _add_report(actions)
+    add_paper(actions)
+    add_paper_rule(actions)
 
 
 def _add_defaults(

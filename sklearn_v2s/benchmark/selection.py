@@ -28,7 +28,7 @@ __all__ = [
     "summarise",
 ]
 
-# What the defaults of `V2SClassifier` were chosen among, each beside all other defaults.
+# What the defaults of `V2SClassifier` were chosen among; the rest as by default.
 CANDIDATES: dict[str, dict[str, Any]] = {
     "default": {},
     "replicas": {"views": "replicas"},

@@ -262,7 +262,10 @@ class LinearLabelMapping(BaseLabelMapping):
         if self.block_sizes is None:
             fit(rows, codes, weight, n_classes)
             return
-        sizes = np.asarray(self.block_sizes)
+        try:
+            sizes = np.asarray(self.block_sizes)
+        except ValueError:
+            sizes = np.empty(0)
         whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
         if not whole or sizes.min(initial=1) < 1 or sizes.sum() != rows.shape[1]:
             raise ValueError(

@@ -23,6 +23,7 @@ from sklearn_v2s.pretraining.corpora import SpeechCorpus
 from sklearn_v2s.pretraining.model_card import write_model_card
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
 from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.kernel_bank import KernelBankFrontEnd
 from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = ["PretrainingSettings", "accuracy", "pretrain"]
@@ -201,10 +202,11 @@ class _Run:
 
     def learn_front_end(self, clips: np.ndarray) -> None:
         """Let a front end that learns do so, before the network is trained on it."""
-        if self.history or not hasattr(self.source.front_end, "learn"):
+        front_end = self.source.front_end
+        if self.history or not isinstance(front_end, KernelBankFrontEnd):
             return
         waveforms = torch.from_numpy(clips.astype(np.float32) * _PCM_SCALE)
-        self.source.front_end.learn(waveforms, self.generator)
+        front_end.learn(waveforms, self.generator)
 
     def epoch(self, clips: np.ndarray, labels: np.ndarray, show: bool) -> float:
         """Train for one pass; `clips` and `labels` are the training part."""

@@ -40,7 +40,7 @@ class KernelBankConfig:
     n_kernels : int, default=84
         Number of kernels, shared by all dilations; at least 7.
     kernel_length : int, default=9
-        Taps of a kernel; odd.
+        Taps of a kernel; odd, at least 3.
     n_octaves : int, default=8
         The recogniser hears dilations 1, 2, 4, ..., ``2 ** (n_octaves - 1)``.
     hop_length : int, default=128
@@ -59,13 +59,19 @@ class KernelBankConfig:
             raise ValueError(
                 f"front end: n_kernels must be at least 7, got {self.n_kernels}."
             )
-        if self.kernel_length % 2 == 0:
+        # A single tap of mean 0 is no kernel.
+        if self.kernel_length % 2 == 0 or self.kernel_length < 3:
             raise ValueError(
-                f"front end: kernel_length must be odd, got {self.kernel_length}."
+                "front end: kernel_length must be odd and at least 3, got "
+                f"{self.kernel_length}."
             )
-        if self.hop_length % max(1, 2**self.n_octaves // 4):
+        if self.n_octaves < 1:
             raise ValueError(
-                f"front end: hop_length must be a multiple of "
+                f"front end: n_octaves must be at least 1, got {self.n_octaves}."
+            )
+        if self.hop_length < 1 or self.hop_length % max(1, 2**self.n_octaves // 4):
+            raise ValueError(
+                f"front end: hop_length must be a positive multiple of "
                 f"{2**self.n_octaves // 4} for n_octaves={self.n_octaves}, got "
                 f"{self.hop_length}."
             )
@@ -198,8 +204,20 @@ class KernelBankFrontEnd(nn.Module):
             Speech; at most 1,000 clips are used, drawn at random.
         generator : torch.Generator
             Draws clips, patches and the first kernels.
+
+        Raises
+        ------
+        ValueError
+            If the clips are shorter than the slowest kernel, or give fewer patches
+            with sound than there are kernels.
         """
         config = self.config
+        longest = (config.kernel_length - 1) * 2 ** (config.n_octaves - 1)
+        if longest >= config.input_length:
+            raise ValueError(
+                f"front end: a kernel takes up to {longest + 1} samples, and a clip "
+                f"has only {config.input_length} samples. Use fewer n_octaves."
+            )
         order = torch.randperm(len(clips), generator=generator)[:_CLIPS]
         clips = clips[order]
         taps = torch.arange(config.kernel_length)
@@ -217,7 +235,13 @@ class KernelBankFrontEnd(nn.Module):
             strength = patches.norm(dim=1)
             # Silence between words would teach noise.
             found.append(patches[strength > strength.quantile(_QUIET_SHARE)])
-        patches = _normalise(torch.cat(found))
+        patches = torch.cat(found)
+        if len(patches) < config.n_kernels:
+            raise ValueError(
+                f"front end: {config.n_kernels} kernels cannot be learned from "
+                f"{len(patches)} patches with sound. Give more clips."
+            )
+        patches = _normalise(patches)
         order = torch.randperm(len(patches), generator=generator)[: config.n_kernels]
         kernels = patches[order].clone()
         for _ in range(_ROUNDS):

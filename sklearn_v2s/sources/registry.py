@@ -119,9 +119,10 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
     Parameters
     ----------
     source : str, path-like or nn.Module
-        A name of `list_sources`, one that ends in ``":untrained"`` for the same
-        architecture with random weights (a control), the path of a ``.safetensors`` checkpoint, or a module
-        that meets the source contract. A module is copied, the copy is frozen.
+        A name of `list_sources`, a shipped one with ``":untrained"`` behind it for the
+        same architecture with random weights (a control), the path of a
+        ``.safetensors`` checkpoint, or a module that meets the source contract. A
+        module is copied, the copy is frozen.
     dtype : torch.dtype, default=torch.float32
         Precision of the weights.
 

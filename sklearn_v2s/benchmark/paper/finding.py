@@ -78,7 +78,12 @@ def write_finding(finding: Finding, path: Path) -> None:
     environment: dict[str, Any] = describe_environment()
     date = environment["date"]
     if path.suffix == ".json":
-        content = {**asdict(finding), "date": date, "environment": environment}
+        content = {
+            "finding": finding.name,
+            "date": date,
+            "environment": environment,
+            "tables": [asdict(table) for table in finding.tables],
+        }
         write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
         return
     if path.suffix != ".csv":

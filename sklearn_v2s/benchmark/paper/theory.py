@@ -44,7 +44,7 @@ def lemma_sides() -> tuple[float, float]:
     outputs = softmax(logits, axis=1)
     left = weight @ ot.dist(outputs, outputs, "euclidean") @ weight
     w1 = ot.emd2(weight, weight, ot.dist(logits, logits, "euclidean"))
-    return float(left), 2 * np.sqrt(2) * float(w1)
+    return float(left), float(2 * np.sqrt(2) * w1)
 
 
 def distances(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float, float]:
