@@ -493,7 +493,7 @@ class TransferClassifier(_NetworkClassifier):
         as fit.
     freeze_source : bool, default=False
         Train the linear layer alone: a linear probe by gradient.
-    max_epochs : int, default=50
+    max_epochs : int, default=40
         Passes over the training data.
     batch_size : int, default=16
         Series for a step, at most; an epoch has steps of equal size. Batch
@@ -589,7 +589,7 @@ class TransferClassifier(_NetworkClassifier):
         *,
         n_segments: int | Literal["auto"] = "auto",
         freeze_source: bool = False,
-        max_epochs: int = 50,
+        max_epochs: int = 40,
         batch_size: int = 16,
         lr: float = 0.01,
         source_lr: float = 1e-3,

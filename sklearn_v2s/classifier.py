@@ -573,7 +573,15 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         fixed = self._fixed_features(series)
         if not (continued and reads_logits):
             self.label_mapping_ = self._new_mapping(mapping_seed)
-            if not continued:
+            if continued:
+                wanted = self._resolve_views(self._reads_logits())
+                if wanted != self.views_:
+                    raise ValueError(
+                        f"warm_start=True needs the views of the previous fit, "
+                        f"{list(self.views_)}, but views={self.views!r} now means "
+                        f"{list(wanted)}. Set warm_start=False to begin anew."
+                    )
+            else:
                 self._temperature_limit = np.inf
             self._fit_mapping(reprogrammed, series, fixed, codes, weight)
             if not continued:

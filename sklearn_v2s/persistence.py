@@ -5,7 +5,6 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from sklearn.base import clone
 
 import sklearn_v2s.label_mapping as label_mappings
 from sklearn_v2s.sources.registry import load_reference
@@ -122,8 +121,9 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
             f"keep; files hold {sorted(_MAPPINGS)}."
         )
     parameters = classifier.get_params(deep=False)
-    if not isinstance(parameters["label_mapping"], str):
-        # The fitted one is written below; the parameter is made from it at load.
+    given = parameters["label_mapping"]
+    if not isinstance(given, str):
+        # Written below, beside the fitted one.
         parameters["label_mapping"] = None
     perturbation = classifier.net_.module_.reprogrammed.perturbation
     tensors = {
@@ -163,6 +163,11 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
         "label_mapping": {
             "class": type(mapping).__name__,
             "parameters": _plain_parameters("label_mapping", mapping.get_params()),
+            # What fit filled in, such as block_sizes, is not what the user gave.
+            "given": _plain_parameters(
+                "label_mapping",
+                (given if type(given) is type(mapping) else mapping).get_params(),
+            ),
             "fitted": fitted,
         },
     }
@@ -192,7 +197,8 @@ def _rebuild(
     cls: "type[Classifier]", tensors: dict[str, np.ndarray], header: dict[str, Any]
 ) -> "Classifier":
     document = header["label_mapping"]
-    mapping = _MAPPINGS[document["class"]](**document["parameters"])
+    mapping_class = _MAPPINGS[document["class"]]
+    mapping = mapping_class(**document["parameters"])
     for name, value in document["fitted"].items():
         setattr(mapping, name, value)
     for name, value in tensors.items():
@@ -200,7 +206,7 @@ def _rebuild(
             setattr(mapping, name.removeprefix("label_mapping/"), value)
     parameters = header["parameters"]
     if parameters["label_mapping"] is None:
-        parameters["label_mapping"] = clone(mapping)
+        parameters["label_mapping"] = mapping_class(**document["given"])
     classifier = cls(**parameters)
     for name in _FITTED_NUMBERS:
         setattr(classifier, name, header["fitted"][name])

@@ -180,16 +180,23 @@ class WaveView(View):
     def __init__(
         self, source: Any, slope: bool, n_channels: int, n_timepoints: int, seed: int
     ) -> None:
-        if not hasattr(source.front_end, "responses"):
+        # A module of the user need not have a front end at all.
+        front_end = getattr(source, "front_end", None)
+        if not hasattr(front_end, "responses"):
             raise ValueError(
-                f"wave_source must have a kernel bank as its front end, got a source "
-                f"with {type(source.front_end).__name__}. Use wave_source='wavebank', "
-                "or views without 'wave' and 'slope'."
+                f"wave_source must have a kernel bank as its front end, got a "
+                f"{type(source).__name__} with {type(front_end).__name__}. Use "
+                "wave_source='wavebank', or views without 'wave' and 'slope'."
             )
-        self.front_end = source.front_end
         self.source = source
         self.slope = slope
         self.share = source.input_length // n_channels
+        if self.share < 1:
+            raise ValueError(
+                f"X has {n_channels} channels, but the waveform of wave_source has "
+                f"only {source.input_length} samples: at most {source.input_length} "
+                "channels fit. Use views without 'wave' and 'slope'."
+            )
         self.start = float(np.random.default_rng(seed).random())
         n_kernels = len(self.front_end.kernels)
         # Many channels share the kernels, for the number of features is to stay.
@@ -208,6 +215,11 @@ class WaveView(View):
         pooled = pool_responses(like.new_zeros(1, of_each, 4), self.thresholds[0, 0])
         repeated = n_channels * len(self.dilations)
         self.block_sizes = [repeated * part.shape[1] for part in pooled]
+
+    @property
+    def front_end(self) -> Any:
+        """The kernel bank; not kept, for a pickle holds its source by name."""
+        return self.source.front_end
 
     def _waveforms(self, series: np.ndarray, channel: int) -> Tensor:
         values = np.ascontiguousarray(series[:, channel])

@@ -29,6 +29,7 @@ from sklearn_v2s.sources import (
     SourceOutputs,
     load_source,
     register_source,
+    registry,
 )
 from tests.small import make_series
 from tests.test_sklearn_checks import check_name
@@ -612,10 +613,11 @@ def test_results_do_not_depend_on_n_jobs(make):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @both
 def test_an_accelerator_gives_about_the_same(make):
     X, y = make_series()
-    fitted = make(device="auto").fit(X, y)
+    fitted = make(device="cuda").fit(X, y)
     assert {part.device.type for part in fitted.module_.parameters()} == {"cpu"}
     expected = make().fit(X, y).predict_proba(X)
     assert_allclose(fitted.predict_proba(X), expected, atol=0.05)
@@ -668,7 +670,8 @@ def failing_by_design(estimator):
     ],
     expected_failed_checks=failing_by_design,
 )
-def test_the_baselines_pass_the_checks_of_scikit_learn(estimator, check):
+def test_the_baselines_pass_the_checks_of_scikit_learn(estimator, check, monkeypatch):
+    monkeypatch.setattr(registry, "_FACTORIES", {})
     register_source("tiny-for-checks", TinySource)
     if check_name(check) in IN_FLOAT64:
         estimator.set_params(precision="float64")

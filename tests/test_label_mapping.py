@@ -616,7 +616,7 @@ def test_temperature_minimises_the_smoothed_log_loss(seed, scale):
     scores[np.arange(30), y] += scale
     weight = rng.uniform(0.1, 3, size=30)
     total = weight.sum()
-    labels = (np.eye(4)[y] * total + 1) / (total + 4)
+    labels = (np.eye(4)[y] * total + 1 / 4) / (total + 1)
 
     def loss(log_temperature):
         logs = log_softmax(np.exp(log_temperature) * scores, axis=1)
@@ -633,8 +633,9 @@ def test_certainty_grows_with_the_evidence_only(n):
     mapping = LinearLabelMapping().fit(x, y)
     sure = mapping.transform(x)[np.arange(n), y]
     assert mapping.loo_accuracy_ == 1
-    # The rule of succession, up to the scores of the fit and of leave-one-out.
-    assert_allclose(sure, (n + 1) / (n + 2), atol=0.02)
+    # One more row that is half of each class, up to the scores of the fit and of
+    # leave-one-out.
+    assert_allclose(sure, (n + 0.5) / (n + 1), atol=0.02)
 
 
 def test_no_information_gives_no_certainty():

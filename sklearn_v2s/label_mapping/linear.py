@@ -72,12 +72,12 @@ class LinearLabelMapping(BaseLabelMapping):
     row of weight w one unit, ``min(w, 1)``, is left out, as if the row were repeated w
     times; the mean and scale of the features are kept, for they use no labels.
 
-    The temperature is fitted to labels smoothed by one pseudo-count for each class, the
-    rule of succession: with W the sum of the weights, the true class of a row gets
-    ``(W + 1) / (W + n_classes)`` and each other ``1 / (W + n_classes)``. So it stays
-    finite where the classes separate perfectly, and a few rows cannot make it sure;
-    weights scaled to sum to one say that there is one row. The lone row of a class
-    counts as any other: without it the class is predicted to be absent.
+    The temperature is fitted to labels smoothed by one pseudo-row that belongs to all
+    classes equally (after [2]_): with W the sum of the weights, the true class of a row
+    gets ``(W + 1 / n_classes) / (W + 1)`` and each other ``1 / n_classes / (W + 1)``.
+    So it stays finite where the classes separate perfectly, and a few rows cannot make
+    it sure; weights scaled to sum to one say that there is one row. The lone row of a
+    class counts as any other: without it the class is predicted to be absent.
 
     `solver` "logistic" fits scikit-learn's multinomial logistic regression, whose
     confidence is set by `C` alone. A class without rows is given one at the mean of the
@@ -143,6 +143,8 @@ class LinearLabelMapping(BaseLabelMapping):
     ----------
     .. [1] R. M. Rifkin and R. A. Lippert, "Notes on Regularized Least Squares",
        MIT-CSAIL-TR-2007-025, 2007.
+    .. [2] J. Platt, "Probabilistic outputs for support vector machines and comparisons
+       to regularized likelihood methods", 1999.
 
     Examples
     --------
@@ -447,10 +449,9 @@ def fit_temperature(scores: Floats, codes: Codes, weight: Floats) -> float:
     -------
     temperature : float
         Minimiser of the weighted log-loss, between 1e-3 and 1e4. The labels are
-        smoothed by one pseudo-count for each class.
+        smoothed by one pseudo-row that belongs to all classes equally.
     """
-    n_classes = scores.shape[1]
-    smoothing = n_classes / (weight.sum() + n_classes)
+    smoothing = 1 / (weight.sum() + 1)
     truth = scores[np.arange(len(scores)), codes]
     wanted = (1 - smoothing) * truth + smoothing * scores.mean(axis=1)
 
