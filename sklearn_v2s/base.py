@@ -2,16 +2,11 @@
 """What the classifier and the transformer share: series, source, perturbation."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s._compat import Interval, StrOptions
 from sklearn_v2s.devices import resolve_device
@@ -21,7 +16,7 @@ from sklearn_v2s.reprogramming import (
     ReprogrammedSource,
     collect_outputs,
 )
-from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.series_estimator import SeriesEstimator
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import mapping_input
@@ -30,13 +25,14 @@ from sklearn_v2s.views import VIEWS, View, build_views, content_order
 __all__ = ["BaseV2S"]
 
 
-class BaseV2S(BaseEstimator):
+class BaseV2S(SeriesEstimator):
     """Base of the estimators: series in, source outputs out.
 
     Subclasses hold the `ReprogrammedSource` and return it from `_reprogrammed`.
     """
 
     _parameter_constraints: dict[str, Any] = {
+        **SeriesEstimator._parameter_constraints,
         "source": "no_validation",
         "source_output": [StrOptions({"logits", "embedding", "both"})],
         "views": [StrOptions({"auto", *VIEWS}), tuple, list],
@@ -48,26 +44,10 @@ class BaseV2S(BaseEstimator):
         ],
         "input_gain": [Interval(Real, 0, None, closed="neither")],
         "init_scale": [Interval(Real, 0, None, closed="left")],
-        "normalization": [StrOptions({"global", "series"}), None],
-        "missing": [StrOptions({"error", "interpolate"})],
-        "precision": [StrOptions({"float32", "float64"})],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
     }
 
-    _normalizer: SeriesNormalizer
     _fixed_views: dict[str, View]
     views_: tuple[str, ...]
-    n_channels_in_: int
-    n_timepoints_in_: int
-    n_features_in_: int
-    unequal_length_: bool
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = self.missing == "interpolate"
-        return tags
 
     def _reprogrammed(self) -> ReprogrammedSource:
         raise NotImplementedError
@@ -176,34 +156,6 @@ class BaseV2S(BaseEstimator):
         heard = mapping_input(outputs, self.source_output, reads_logits)
         return np.concatenate([heard, fixed], axis=1) if fixed.shape[1] else heard
 
-    @contextmanager
-    def _unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was if fitting fails or is broken off."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self._leave_device()
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _leave_device(self) -> None:
-        """Bring back to the CPU what fitting moved to a device."""
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return torch.float64 if self.precision == "float64" else torch.float32
-
-    def _seeds(self, count: int) -> list[int]:
-        """Draw independent seeds; seed i does not depend on how many are drawn."""
-        rng = check_random_state(self.random_state)
-        root = np.random.SeedSequence(int(rng.randint(np.iinfo(np.int32).max)))
-        return [
-            int(child.generate_state(1, np.uint64)[0] >> 1)
-            for child in root.spawn(count)
-        ]
-
     def _build(
         self,
         source: Any,
@@ -230,24 +182,6 @@ class BaseV2S(BaseEstimator):
             train_gain=train_gain,
         )
         return ReprogrammedSource(source, placement, perturbation).to(self._dtype)
-
-    def _fit_normalizer(
-        self, series: np.ndarray, sample_weight: np.ndarray | None = None
-    ) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            normalizer = SeriesNormalizer(self.normalization).fit(series, sample_weight)
-        if not np.isfinite(normalizer.scale_).all():
-            raise ValueError(
-                f"X has values as large as {np.nanmax(np.abs(series)):.3g}, whose "
-                "variance is infinite in float64. Scale the series down."
-            )
-        self._normalizer = normalizer
-
-    def _series(self, X: Any) -> np.ndarray:
-        """Check X for a fitted estimator and return normalised series."""
-        check_is_fitted(self)
-        series, _ = check_series(self, X, reset=False, missing=self.missing)
-        return self._normalizer.transform(series)
 
     def _on_device(self) -> ReprogrammedSource:
         """Return the fitted module on the device of the parameter ``device``."""

@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import ClassifierMixin, clone
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s import persistence
@@ -28,7 +27,8 @@ from sklearn_v2s.label_mapping import (
     RandomLabelMapping,
 )
 from sklearn_v2s.reprogramming import ReprogrammedSource
-from sklearn_v2s.series import SeriesNormalizer, check_series
+from sklearn_v2s.series import SeriesNormalizer
+from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
 from sklearn_v2s.sources.contract import copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import (
@@ -41,7 +41,6 @@ from sklearn_v2s.training import (
     build_net,
     stratified_validation_rows,
 )
-from sklearn_v2s.weights import balance_classes, check_weights
 
 __all__ = ["V2SClassifier"]
 
@@ -54,17 +53,13 @@ _LABEL_MAPPINGS: dict[str, type] = {
     "linear": LinearLabelMapping,
 }
 
-_HISTORY_COLUMNS = ("epoch", "train_loss", "valid_loss", "dur")
-# Smallest score of a class: keeps logarithms finite.
-_TINY = np.finfo(np.float64).tiny
-
 
 def _heard(series: np.ndarray, fixed: np.ndarray) -> dict[str, np.ndarray]:
     """Return what the net takes of series; views without training may be missing."""
     return {"series": series} | ({"fixed": fixed} if fixed.shape[1] else {})
 
 
-class V2SClassifier(ClassifierMixin, BaseV2S):
+class V2SClassifier(SeriesClassifier, BaseV2S):
     """Classify time series with a frozen speech model (Voice2Series).
 
     A series is placed in one second of sound, a learned perturbation is added, a frozen
@@ -296,7 +291,6 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self.callbacks = callbacks
 
     # Set by fit; declared here for type checkers.
-    classes_: np.ndarray
     history_: list[dict[str, float]]
     input_gain_: np.ndarray
     label_mapping_: Any
@@ -470,48 +464,6 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             self._read_head()
             self._finish()
         return self
-
-    def _check_training_data(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        classes: np.ndarray | None = None,
-        reset: bool = True,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return series, encoded classes and weights of the rows that count."""
-        series, y = check_series(self, X, y, reset=reset, missing=self.missing)
-        try:
-            check_classification_targets(y)
-        except TypeError as error:
-            kinds = sorted({type(label).__name__ for label in y.tolist()})
-            raise TypeError(
-                f"y holds labels of the types {kinds}, which have no common order; use "
-                "strings only, or numbers only."
-            ) from error
-        weight = check_weights(sample_weight, len(series))
-        # A series of weight zero is the same as no series.
-        counts = weight > 0
-        series, y, weight = series[counts], y[counts], weight[counts]
-        found, codes = np.unique(y, return_inverse=True)
-        if classes is not None:
-            unknown = np.setdiff1d(found, classes)
-            if len(unknown):
-                raise ValueError(
-                    f"y has the labels {unknown.tolist()}, which are not among the "
-                    f"classes {classes.tolist()}."
-                )
-            codes = np.searchsorted(classes, y)
-            found = classes
-        if len(found) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes, but y has "
-                f"only one class: {found.tolist()[0]!r}."
-            )
-        self.classes_ = found
-        weight = weight * balance_classes(self.class_weight, found, codes, weight)
-        counts = weight > 0
-        return series[counts], codes[counts], weight[counts]
 
     def _new_mapping(self, seed: int) -> Any:
         if not isinstance(self.label_mapping, str):
@@ -812,10 +764,7 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
         self._set_callbacks(None)
         # Unpickling would bring the net to the device that is named here.
         self.net_.device = "cpu"
-        self.history_ = [
-            {key: float(row[key]) for key in _HISTORY_COLUMNS if key in row}
-            for row in self.net_.history
-        ]
+        self.history_ = epoch_rows(self.net_.history)
         self.n_iter_ = len(self.history_)
         del self._module, self._cpu_source
         self.perturbation_ = self._perturbation
@@ -881,37 +830,8 @@ class V2SClassifier(ClassifierMixin, BaseV2S):
             self._reads_logits(),
         )
         scores = np.asarray(self.label_mapping_.transform(features), dtype=np.float64)
-        # Equation 4 gives each class the mean of its words, which is no distribution
-        # yet. The offset decides nothing but rows without any score.
-        scores = np.maximum(scores, _TINY)
-        return scores / scores.sum(axis=1, keepdims=True)
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Return logarithms of `predict_proba`, of shape (n, n_classes)."""
-        return np.log(self.predict_proba(X))
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return log-odds for two classes, log-probabilities for more.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
-            Series, as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            Positive where the second of two classes is the likelier one.
-        """
-        log_proba = self.predict_log_proba(X)
-        if len(self.classes_) == 2:
-            return log_proba[:, 1] - log_proba[:, 0]
-        return log_proba
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each series, of shape (n,)."""
-        check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        # Equation 4 gives each class the mean of its words, no distribution yet.
+        return self._distributions(scores)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted classifier to a file without pickle.
