@@ -428,7 +428,8 @@ def test_training_makes_the_loss_smaller():
         job = small_training(mapping, max_epochs=15)
         before = loss_of(job.net, job.series, job.codes).item()
         train(job.net, job.series, job.codes)
-        assert loss_of(job.net, job.series, job.codes).item() < before - 0.05
+        # A learned mapping separates this data before any training.
+        assert loss_of(job.net, job.series, job.codes).item() < 0.75 * before
 
 
 # --- the validation part -------------------------------------------------------------
