@@ -147,7 +147,7 @@ class ReprogrammedSource(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_v2s.placement import Placement
+    >>> from sklearn_v2s.placement import ReplicaPlacement
     >>> from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
     >>> from sklearn_v2s.sources import load_source
     >>> source = load_source("attrnn")

@@ -79,6 +79,8 @@ class V2STransformer(TransformerMixin, BaseV2S):
     >>> from sklearn_v2s import V2STransformer
     >>> X = np.random.default_rng(0).normal(size=(3, 50))
     >>> V2STransformer(random_state=0).fit_transform(X).shape
+    (3, 7074)
+    >>> V2STransformer(views="tone", random_state=0).fit_transform(X).shape
     (3, 512)
     """
 

@@ -43,9 +43,9 @@ class PeakMemory:
     >>> from sklearn_v2s.benchmark.memory import PeakMemory
     >>> memory = PeakMemory()
     >>> memory.restart()
-    >>> block = bytearray(32 * 2**20)
-    >>> block[::4096] = bytes(8192)  # writes to each page
-    >>> memory.peak_mib() > 16
+    >>> block = bytearray(64 * 2**20)
+    >>> block[::4096] = bytes(16384)  # writes to each page
+    >>> memory.peak_mib() > 32
     True
     """
 
