@@ -55,12 +55,17 @@ class Reference:
         self.centre = np.average(rows, axis=0, weights=weight)
         variance = np.average((rows - self.centre) ** 2, axis=0, weights=weight)
         of_blocks = [part.sum() for part in np.split(variance, np.cumsum(sizes)[:-1])]
-        n_varying = sum(total > 0 for total in of_blocks)
-        # The variances of all blocks are equal, and sum to the number of features.
+        # The variances of long blocks are equal, a short one's is smaller in proportion,
+        # and all sum to the number of features.
+        shares = [
+            min(size, 32) * (total > 0)
+            for size, total in zip(sizes, of_blocks, strict=True)
+        ]
+        unit = x.shape[1] / sum(shares)
         self.factor = np.concatenate(
             [
-                np.full(size, np.sqrt(x.shape[1] / n_varying / total) if total else 1)
-                for size, total in zip(sizes, of_blocks, strict=True)
+                np.full(size, np.sqrt(unit * share / total) if total else 1)
+                for size, share, total in zip(sizes, shares, of_blocks, strict=True)
             ]
         )
 
@@ -173,28 +178,35 @@ def test_leave_one_out_is_refitting_without_a_unit(sizes, kind):
 # --- shares --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("copies", [2, 31])
+@pytest.mark.parametrize("sizes", [[1] * 12, [11, 1], [31, 1], [20, 31, 5]])
 @each_solver
-@few
-@given(seed=seeds)
-def test_copies_of_a_feature_weigh_as_the_feature_itself(copies, solver, seed):
-    rng = np.random.default_rng(seed)
-    y = np.arange(20) % 2
-    pair = rng.normal(size=(20, 2)) + y[:, None]
-    many = np.hstack([np.repeat(pair[:, :1], copies, axis=1), pair[:, 1:]])
-    # The total variance is the number of features, and C a penalty on its scale.
-    share = 2 / (copies + 1)
-    alone = LinearLabelMapping(solver, [1, 1], C=1.0, tol=1e-10).fit(pair, y)
-    mapping = LinearLabelMapping(solver, [copies, 1], C=share, tol=1e-10).fit(many, y)
-    tolerance = 1e-9 if solver == "ridge" else 1e-4
-    assert_allclose(
-        mapping.decision_scores(many), alone.decision_scores(pair), atol=tolerance
-    )
-    assert_allclose(mapping.transform(many), alone.transform(pair), atol=tolerance)
-    if solver == "ridge":
-        assert_allclose(mapping.alpha_ * share, alone.alpha_)
-        without = LinearLabelMapping().fit(many, y)
-        assert not np.allclose(without.transform(many), alone.transform(pair), 1e-6)
+def test_short_blocks_weigh_by_their_features_as_without_blocks(sizes, solver):
+    x, y = make_data(sizes=sizes)
+    plain = LinearLabelMapping(solver, tol=1e-10).fit(x, y)
+    mapping = LinearLabelMapping(solver, sizes, tol=1e-10).fit(x, y)
+    assert_allclose(mapping.transform(x), plain.transform(x), rtol=1e-4)
+    wide = np.hstack([x, np.random.default_rng(0).normal(size=(len(x), 64))])
+    plain = LinearLabelMapping(solver, tol=1e-10).fit(wide, y)
+    mapping = LinearLabelMapping(solver, [*sizes, 64], tol=1e-10).fit(wide, y)
+    assert not np.allclose(mapping.transform(wide), plain.transform(wide), rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 8, 31, 32, 100])
+def test_a_block_has_its_share_of_the_variance(size):
+    sizes = [40, size, 300]
+    x, y = make_data(sizes=sizes)
+    # In the shrunken limit of a ridge, a feature's coefficient is its scale times its
+    # covariance with the targets: with that the shares can be read off.
+    mapping = LinearLabelMapping(block_sizes=sizes, alphas=1e9).fit(x, y)
+    rows = Reference(x, np.ones(len(x)), sizes).rows(x)
+    variances = [part.var(axis=0).sum() for part in np.split(rows, [40, 40 + size], 1)]
+    assert_allclose(variances[1] / variances[0], min(1, size / 32))
+    assert_allclose(variances[2], variances[0])
+    targets = np.where(y[:, None] == np.unique(y), 1.0, -1.0)
+    expected = (rows.T @ (targets - targets.mean(0)) / 1e9).T
+    factor = Reference(x, np.ones(len(x)), sizes).factor
+    scale = np.abs(expected * factor).max()
+    assert_allclose(mapping.coef_, expected * factor, atol=1e-5 * scale)
 
 
 def test_a_long_block_of_noise_does_not_drown_a_short_one_that_knows_the_class():
@@ -312,16 +324,6 @@ def test_without_blocks_all_is_as_it_was():
     assert_allclose(mapping.coef_, ridge.coef_, rtol=1e-6, atol=1e-10)
     assert_allclose(mapping.decision_scores(x), ridge.predict(rows), atol=1e-9)
     assert_allclose(mapping.intercept_, ridge.intercept_, atol=1e-12)
-
-
-def test_blocks_of_one_feature_each_are_no_blocks():
-    x, y = make_data(sizes=[1] * 12)
-    plain = LinearLabelMapping().fit(x, y)
-    mapping = LinearLabelMapping(block_sizes=[1] * 12).fit(x, y)
-    assert_allclose(mapping.coef_, plain.coef_, rtol=1e-7, atol=1e-10)
-    assert_allclose(mapping.transform(x), plain.transform(x), rtol=1e-8)
-    changed = LinearLabelMapping(block_sizes=[11, 1]).fit(x, y)
-    assert not np.allclose(changed.transform(x), plain.transform(x), rtol=1e-3)
 
 
 def test_logistic_fits_the_same_rows():

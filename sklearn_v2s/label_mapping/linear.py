@@ -35,7 +35,7 @@ _NO_INFORMATION = 1e-12
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
 
-# Blocks of fewer features say something by their length.
+# Blocks of fewer features say something by their length, and weigh less.
 _LONG_BLOCK = 32
 SHORTEST = 1e-6
 
@@ -90,10 +90,11 @@ class LinearLabelMapping(BaseLabelMapping):
         How the coefficients are fitted.
     block_sizes : sequence of int, default=None
         Features that belong together, such as the outputs of one view: how many
-        neighbouring ones are in each block. Every block that varies then has the same
-        share in the variance that the map can use, however many features it has, and
-        in blocks of 32 features or more also the same length in every row. None: every
-        feature has the same share.
+        neighbouring ones are in each block. Every block of 32 features or more that
+        varies then has the same share in the variance that the map can use, and the
+        same length in every row; a smaller block of p features has ``p / 32`` of such a
+        share, for a few numbers with the share of a thousand would decide alone. None:
+        every feature has the same share.
     alphas : float or array-like of shape (n_alphas,), default=None
         Penalties that ridge chooses from, positive, on the scale of a sum of squares
         over all rows. None takes 33 values from 1e-7 to 10 times the sum of the
@@ -281,9 +282,10 @@ class LinearLabelMapping(BaseLabelMapping):
         block = np.repeat(np.arange(len(sizes)), sizes)
         variance = np.bincount(block, weights=weight @ rows**2 / weight.sum())
         varies = variance > 0
-        share = np.where(varies, variance, 1.0)
+        wanted = varies * np.minimum(1.0, sizes / _LONG_BLOCK)
         # The total is the number of features, as without blocks.
-        share = np.sqrt(rows.shape[1] / max(1, varies.sum()) / share)[block]
+        wanted *= rows.shape[1] / max(wanted.sum(), 1 / _LONG_BLOCK)
+        share = np.sqrt(wanted / np.where(varies, variance, 1.0))[block]
         rows *= share
         fit(rows, codes, weight, n_classes)
         self.coef_ *= share
