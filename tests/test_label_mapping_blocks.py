@@ -55,8 +55,8 @@ class Reference:
         self.centre = np.average(rows, axis=0, weights=weight)
         variance = np.average((rows - self.centre) ** 2, axis=0, weights=weight)
         of_blocks = [part.sum() for part in np.split(variance, np.cumsum(sizes)[:-1])]
-        # The variances of long blocks are equal, a short one's is smaller in proportion,
-        # and all sum to the number of features.
+        # The variances of long blocks are equal, that of a short one is smaller in
+        # proportion, and all sum to the number of features.
         shares = [
             min(size, 32) * (total > 0)
             for size, total in zip(sizes, of_blocks, strict=True)
