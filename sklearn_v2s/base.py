@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the classifier and the transformer share: series, source, perturbation."""
 
-import copy
+from abc import ABCMeta, abstractmethod
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,7 +17,7 @@ from sklearn_v2s.reprogramming import (
     collect_outputs,
 )
 from sklearn_v2s.series_estimator import SeriesEstimator
-from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import mapping_input
 from sklearn_v2s.views import VIEWS, View, build_views, content_order
@@ -25,7 +25,7 @@ from sklearn_v2s.views import VIEWS, View, build_views, content_order
 __all__ = ["BaseV2S"]
 
 
-class BaseV2S(SeriesEstimator):
+class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
     """Base of the estimators: series in, source outputs out.
 
     Subclasses hold the `ReprogrammedSource` and return it from `_reprogrammed`.
@@ -49,8 +49,9 @@ class BaseV2S(SeriesEstimator):
     _fixed_views: dict[str, View]
     views_: tuple[str, ...]
 
+    @abstractmethod
     def _reprogrammed(self) -> ReprogrammedSource:
-        raise NotImplementedError
+        """Return the fitted module, on the CPU."""
 
     def _resolve_views(self, reads_logits: bool = False) -> tuple[str, ...]:
         """Return the names of the views that the parameter ``views`` means."""
@@ -185,13 +186,7 @@ class BaseV2S(SeriesEstimator):
 
     def _on_device(self) -> ReprogrammedSource:
         """Return the fitted module on the device of the parameter ``device``."""
-        module = self._reprogrammed()
-        device = resolve_device(self.device)
-        if device.type == "cpu":
-            return module
-        moved = copy.deepcopy(module).to(device)
-        moved.hear_with(copy_source(module.source).to(device))
-        return moved
+        return self._reprogrammed().on(resolve_device(self.device))
 
     def _collect(self, module: ReprogrammedSource, series: np.ndarray) -> SourceOutputs:
         """Return the source outputs of normalised series, all of them finite."""

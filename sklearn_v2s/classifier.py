@@ -496,48 +496,48 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         """
         seeds = self._seeds(3 + self.n_views)
         self._shuffle_seed, self._split_seed, mapping_seed = seeds[:3]
-        if continued:
-            before = self.net_.module_.reprogrammed
-            # A copy: if this fit fails, the previous one stays.
-            reprogrammed = ReprogrammedSource(
-                before.source, before.placement, copy.deepcopy(before.perturbation)
-            )
-            reads_logits = getattr(self.label_mapping_, "reads_logits", False)
-        else:
-            mapping = self._new_mapping(mapping_seed)
-            reads_logits = getattr(mapping, "reads_logits", False)
-            self.views_ = self._resolve_views(reads_logits)
-            self._fit_normalizer(series, weight)
-            reprogrammed = self._new_reprogrammed(
-                load_source(self.source, self._dtype), seeds[3:]
-            )
-            reprogrammed.placement.warn_if_resampling()
-        if self.max_epochs > 0 and "replicas" not in self.views_:
+        # A mapping of words goes on as it is; others begin anew.
+        keeps_mapping = continued and self._reads_logits()
+        mapping = (
+            self.label_mapping_ if keeps_mapping else self._new_mapping(mapping_seed)
+        )
+        views = self._resolve_views(getattr(mapping, "reads_logits", False))
+        if self.max_epochs > 0 and "replicas" not in views:
             raise ValueError(
                 f"max_epochs={self.max_epochs} trains the perturbation of the view "
                 f"'replicas', which views={self.views!r} lacks. Add it, or set "
                 "max_epochs=0."
             )
+        if continued:
+            if views != self.views_:
+                raise ValueError(
+                    f"warm_start=True needs the views of the previous fit, "
+                    f"{list(self.views_)}, but views={self.views!r} now means "
+                    f"{list(views)}. Set warm_start=False to begin anew."
+                )
+            before = self.net_.module_.reprogrammed
+            # A copy: if this fit fails, the previous one stays.
+            reprogrammed = ReprogrammedSource(
+                before.source, before.placement, copy.deepcopy(before.perturbation)
+            )
+        else:
+            self.views_ = views
+            self._fit_normalizer(series, weight)
+            reprogrammed = self._new_reprogrammed(
+                load_source(self.source, self._dtype), seeds[3:]
+            )
+            reprogrammed.placement.warn_if_resampling()
         self._enter_device(reprogrammed)
         given, series = series, self._normalizer.transform(series)
         if not continued:
+            self._temperature_limit = np.inf
             self._fit_fixed_views(self._cpu_source, given, series, mapping_seed)
         fixed = self._fixed_features(series)
-        if not (continued and reads_logits):
-            self.label_mapping_ = self._new_mapping(mapping_seed)
-            if continued:
-                wanted = self._resolve_views(self._reads_logits())
-                if wanted != self.views_:
-                    raise ValueError(
-                        f"warm_start=True needs the views of the previous fit, "
-                        f"{list(self.views_)}, but views={self.views!r} now means "
-                        f"{list(wanted)}. Set warm_start=False to begin anew."
-                    )
-            else:
-                self._temperature_limit = np.inf
+        self.label_mapping_ = mapping
+        if not keeps_mapping:
             self._fit_mapping(reprogrammed, series, fixed, codes, weight)
-            if not continued:
-                self._temperature_limit = self._temperature()
+        if not continued:
+            self._temperature_limit = self._temperature()
         self._module = self._target_module(reprogrammed)
         return series, fixed
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The perturbation: what Voice2Series learns by gradient."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_v2s.placement import Placement
-from sklearn_v2s.sources.contract import SourceOutputs
+from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 
 __all__ = ["Perturbation", "ReprogrammedSource", "collect_outputs"]
 
@@ -175,6 +176,14 @@ class ReprogrammedSource(nn.Module):
     def hear_with(self, source: nn.Module) -> None:
         """Use a copy of the same source, on another device."""
         object.__setattr__(self, "source", source)
+
+    def on(self, device: torch.device) -> "ReprogrammedSource":
+        """Return this module, or on another device a copy with a source of its own."""
+        if device.type == "cpu":
+            return self
+        moved = copy.deepcopy(self).to(device)
+        moved.hear_with(copy_source(self.source).to(device))
+        return moved
 
     def waveforms(self, series: Tensor) -> Tensor:
         """Return what the source hears, of shape (batch, G, input_length)."""

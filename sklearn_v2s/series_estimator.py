@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all estimators of series share: checks, normalisation, seeds, predictions."""
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -105,7 +106,7 @@ class SeriesEstimator(BaseEstimator):
         return self._normalizer.transform(series)
 
 
-class SeriesClassifier(ClassifierMixin, SeriesEstimator):
+class SeriesClassifier(ClassifierMixin, SeriesEstimator, metaclass=ABCMeta):
     """Base of the classifiers of series.
 
     Subclasses have the parameter ``class_weight`` and define `predict_proba`.
@@ -155,9 +156,9 @@ class SeriesClassifier(ClassifierMixin, SeriesEstimator):
         counts = weight > 0
         return series[counts], codes[counts], weight[counts]
 
+    @abstractmethod
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of the target classes."""
-        raise NotImplementedError
 
     @staticmethod
     def _distributions(scores: np.ndarray) -> np.ndarray:

@@ -405,7 +405,7 @@ class EpochProgress(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, desc="V2S epochs")
+        self.bar_ = tqdm(total=net.max_epochs, desc="epochs of training")
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Show the losses of the epoch."""

@@ -6,10 +6,9 @@ gradient training may change; `sklearn_v2s.reprogramming` holds it. The views he
 no training.
 """
 
-import copy
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +29,12 @@ __all__ = [
     "LevelView",
     "ToneView",
     "View",
-    "ViewName",
     "WaveView",
+    "build_views",
     "content_order",
 ]
 
-ViewName = Literal["replicas", "tone", "wave", "slope", "level"]
-VIEWS: tuple[str, ...] = get_args(ViewName)
+VIEWS = ("replicas", "tone", "wave", "slope", "level")
 
 # Responses to hold at once: what stays in the cache of a CPU, and what fills a GPU.
 _CHUNK_CPU = 200_000
@@ -137,11 +135,7 @@ class ToneView(View):
 
     def features(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return the source outputs of each series."""
-        module = self.module
-        if device.type != "cpu":
-            module = copy.deepcopy(module).to(device)
-            module.hear_with(copy_source(module.source).to(device))
-        outputs = collect_outputs(module, series)
+        outputs = collect_outputs(self.module.on(device), series)
         return np.concatenate(
             [getattr(outputs, name)[:, 0] for name in self.outputs], axis=1
         )

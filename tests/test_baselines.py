@@ -21,8 +21,9 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from sklearn_v2s import FCNClassifier, TransferClassifier, baselines
-from sklearn_v2s.baselines import _EvenBatches
+from sklearn_v2s import FCNClassifier, TransferClassifier
+from sklearn_v2s.baselines import network
+from sklearn_v2s.baselines.network import EvenBatches
 from sklearn_v2s.benchmark.methods import resolve_method
 from sklearn_v2s.sources import (
     SourceModel,
@@ -301,7 +302,7 @@ def test_the_only_row_that_class_weights_leave(make):
 )
 @settings(max_examples=50, deadline=None)
 def test_batches_hold_every_row_once_and_never_one_alone(n_rows, batch_size, seed):
-    batches = _EvenBatches(n_rows, batch_size, seed)
+    batches = EvenBatches(n_rows, batch_size, seed)
     first, second = list(batches), list(batches)
     for epoch in (first, second):
         assert sorted(chain.from_iterable(epoch)) == list(range(n_rows))
@@ -310,7 +311,7 @@ def test_batches_hold_every_row_once_and_never_one_alone(n_rows, batch_size, see
         assert min(sizes) >= 2
         assert max(sizes) - min(sizes) <= 1
         assert max(sizes) <= max(batch_size, 3)
-    assert list(_EvenBatches(n_rows, batch_size, seed)) == first
+    assert list(EvenBatches(n_rows, batch_size, seed)) == first
     if n_rows > 20:
         assert first != second
 
@@ -443,13 +444,13 @@ def test_same_random_state_same_result_and_no_global_state_is_touched(make):
 def test_early_stopping_returns_the_best_epoch_of_a_part_held_out(make, monkeypatch):
     X, y = make_series(n=40)
     held = []
-    choose = baselines.stratified_validation_rows
+    choose = network.stratified_validation_rows
 
     def remember(*args):
         held.append(choose(*args))
         return held[-1]
 
-    monkeypatch.setattr(baselines, "stratified_validation_rows", remember)
+    monkeypatch.setattr(network, "stratified_validation_rows", remember)
     # Labels without sense: the validation loss soon rises.
     y = np.random.default_rng(5).permutation(y)
     fitted = make(
@@ -474,7 +475,7 @@ def test_early_stopping_returns_the_best_epoch_of_a_part_held_out(make, monkeypa
 def test_an_interruption_keeps_the_last_complete_epoch(make, monkeypatch, when):
     X, y = make_series()
     steps = {"within an epoch": 8, "before the first one ends": 2}[when]
-    step = baselines._BaselineNet.train_step
+    step = network.BaselineNet.train_step
     taken = []
 
     def interrupted(net, *args, **kwargs):
@@ -486,7 +487,7 @@ def test_an_interruption_keeps_the_last_complete_epoch(make, monkeypatch, when):
     # 36 series are three batches of 12.
     complete = (steps - 1) // 3
     with monkeypatch.context() as patch:
-        patch.setattr(baselines._BaselineNet, "train_step", interrupted)
+        patch.setattr(network.BaselineNet, "train_step", interrupted)
         with pytest.warns(UserWarning, match=f"after {complete} complete epochs of 5"):
             fitted = make(max_epochs=5, lr_schedule="constant").fit(X, y)
     assert fitted.n_iter_ == complete
@@ -553,7 +554,7 @@ def test_the_fcn_is_the_published_one():
     assert shapes == [(128, 2, 8), (256, 128, 5), (128, 256, 3), (2, 128)]
     kinds = [type(part).__name__ for part in module.encoder]
     block = ["ZeroPad1d", "Conv1d", "BatchNorm1d", "ReLU"]
-    assert kinds == [*block * 3, "_TimeMean"]
+    assert kinds == [*block * 3, "TimeMean"]
     maps = module.encoder[:-1](torch.zeros(1, 2, 24))
     assert maps.shape == (1, 128, 24)
     # Every position of the first layer sees 3 points before it and 4 after it.

@@ -1147,7 +1147,7 @@ def test_verbose_shows_a_bar_and_prints_nothing(make, capsys):
     make(verbose=1).fit(X, y)
     seen = capsys.readouterr()
     assert seen.out == ""
-    assert "V2S epochs" in seen.err
+    assert "epochs of training" in seen.err
     assert "3/3" in seen.err
     assert "train_loss" in seen.err
 

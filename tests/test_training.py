@@ -966,7 +966,7 @@ def test_the_progress_bar_is_on_standard_error_and_only_if_asked_for(capsys):
         train(job.net, job.series, job.codes)
         shown = capsys.readouterr()
         assert shown.out == ""
-        assert ("V2S epochs" in shown.err) == bool(verbose)
+        assert ("epochs of training" in shown.err) == bool(verbose)
         assert ("train_loss" in shown.err) == bool(verbose)
 
 

@@ -11,15 +11,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import clone
 
-__all__ = ["CalibratedHead", "class_scores", "find_head"]
+from sklearn_v2s.label_mapping.linear import fit_temperature
 
-# Of the logarithm of the factor. Scores of a ridge are about 1: at these ends the
-# probabilities are equal, or 0 and 1, to five digits.
-_LOG_FACTOR_RANGE = (-12.0, 12.0)
+__all__ = ["CalibratedHead", "class_scores", "find_head"]
 
 
 class FoundHead(NamedTuple):
@@ -120,9 +117,8 @@ class CalibratedHead:
     """Softmax of a factor times the decision scores of a head.
 
     The factor, an inverse temperature, minimises the log-loss of stratified 5-fold
-    cross-validated scores of the same head. As in Platt scaling the targets are
-    smoothed, here by one more series that belongs to all classes equally: without that
-    the factor would be infinite where the training data is separable.
+    cross-validated scores of the same head, by the very rule that `LinearLabelMapping`
+    has for its own scores: no method is favoured.
 
     Parameters
     ----------
@@ -188,16 +184,7 @@ class CalibratedHead:
         if len(codes) == 0:
             self.factor_ = 1.0
             return self
-        share = 1 / (len(codes) + 1)
-
-        def loss(log_factor: float) -> float:
-            logs = log_softmax(np.exp(log_factor) * scores, axis=1)
-            own = logs[np.arange(len(codes)), codes].mean()
-            return float(-(1 - share) * own - share * logs.mean())
-
-        self.factor_ = float(
-            np.exp(minimize_scalar(loss, bounds=_LOG_FACTOR_RANGE, method="bounded").x)
-        )
+        self.factor_ = fit_temperature(scores, codes, np.ones(len(codes)))
         return self
 
     def _cross_validated_scores(

@@ -5,6 +5,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from sklearn_v2s.benchmark.methods import METHODS
 from sklearn_v2s.benchmark.paper.commands import add_paper, add_paper_rule
 
 __all__ = ["add_benchmark"]
@@ -100,9 +101,8 @@ def _add_accuracy(
         nargs="+",
         default=["v2s", "minirocket"],
         metavar="NAME",
-        help="v2s, v2s-paper, linear-probe, minirocket, rocket, multirocket-hydra, "
-        "1nn-dtw, majority, or package.module:Class; each may be followed by a JSON "
-        "object of parameters and by :shuffled-labels (default: %(default)s)",
+        help=f"{', '.join(METHODS)}, or package.module:Class; each may be followed by "
+        "a JSON object of parameters and by :shuffled-labels (default: %(default)s)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
@@ -166,7 +166,7 @@ def _report(options: argparse.Namespace) -> int:
     # Folders are a matter of the machine; files are named by their last part only.
     command = ["python", "-m", "sklearn_v2s", "benchmark", "report"]
     command += [path.name for path in options.results]
-    command += ["--output", options.output.name, "--name", options.name]
+    command += ["--output", options.output.resolve().name, "--name", options.name]
     if options.methods:
         command += ["--methods", *options.methods]
     command += ["--reference", options.reference]

@@ -17,7 +17,7 @@ from sklearn_v2s.benchmark.figures import (
     draw_pairwise_scatter,
 )
 from sklearn_v2s.benchmark.markdown import markdown_table
-from sklearn_v2s.benchmark.results import read_rows, write_rows
+from sklearn_v2s.benchmark.results import merge_files, write_rows
 from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = ["read_results", "write_report"]
@@ -48,15 +48,9 @@ def read_results(paths: Sequence[Path]) -> list[dict[str, str]]:
     ValueError
         If a file has other columns.
     """
-    rows: dict[tuple[str, str, str], dict[str, str]] = {}
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no result file {path}.")
-        for row in read_rows(path, COLUMNS):
-            key = (row["method"], row["dataset"], row["seed"])
-            if key not in rows or not row["error"]:
-                rows[key] = row
-    return list(rows.values())
+    return merge_files(
+        paths, COLUMNS, lambda row: (row["method"], row["dataset"], row["seed"])
+    )
 
 
 def _p(value: float | None) -> str:

@@ -3,13 +3,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sklearn_v2s.tensor_file import write_bytes
 
-__all__ = ["read_rows", "write_rows"]
+__all__ = ["merge_files", "read_rows", "write_rows"]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -43,6 +43,45 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                 "expected; name another file, or the file of the same command."
             )
         return list(reader)
+
+
+def merge_files(
+    paths: Sequence[Path],
+    columns: Sequence[str],
+    key: Callable[[dict[str, str]], Hashable],
+) -> list[dict[str, str]]:
+    """Read several result files of one kind, with a column ``error``.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        CSV files.
+    columns : sequence of str
+        Columns that they must have.
+    key : callable
+        From a row to what identifies its run. A run that is in several files counts
+        once, as the last one has it, but a failed one never replaces another.
+
+    Returns
+    -------
+    list of dict of str to str
+        Rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there.
+    ValueError
+        If a file has other columns.
+    """
+    rows: dict[Hashable, dict[str, str]] = {}
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no result file {path}.")
+        for row in read_rows(path, columns):
+            if key(row) not in rows or not row["error"]:
+                rows[key(row)] = row
+    return list(rows.values())
 
 
 def write_rows(

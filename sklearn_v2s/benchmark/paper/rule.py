@@ -24,7 +24,7 @@ from skorch.callbacks import Callback
 from tqdm import tqdm
 
 from sklearn_v2s.benchmark.paper.table2 import read_table2
-from sklearn_v2s.benchmark.results import read_rows, write_rows
+from sklearn_v2s.benchmark.results import merge_files, read_rows, write_rows
 from sklearn_v2s.benchmark.worker import Dataset, describe_error
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.datasets import list_datasets
@@ -305,15 +305,7 @@ def read_rule(paths: Sequence[Path]) -> list[dict[str, str]]:
     ValueError
         If a file has other columns.
     """
-    rows: dict[tuple[str, int, float, int], dict[str, str]] = {}
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no result file {path}.")
-        for row in read_rows(path, COLUMNS):
-            key = _key(row)
-            if key not in rows or not row["error"]:
-                rows[key] = row
-    return list(rows.values())
+    return merge_files(paths, COLUMNS, _key)
 
 
 def summarise_paper_rule(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
