@@ -54,9 +54,12 @@ _LABEL_MAPPINGS: dict[str, type] = {
 }
 
 
-def _heard(series: np.ndarray, fixed: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the net takes of series; views without training may be missing."""
-    return {"series": series} | ({"fixed": fixed} if fixed.shape[1] else {})
+def _heard(
+    series: np.ndarray, fixed: np.ndarray, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what the net takes of some series; views without training may lack."""
+    heard = {"series": series[rows], "row": rows}
+    return heard | ({"fixed": fixed[rows]} if fixed.shape[1] else {})
 
 
 class V2SClassifier(SeriesClassifier, BaseV2S):
@@ -460,7 +463,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
                 series = self._normalizer.transform(series)
                 fixed = self._fixed_features(series)
                 self._resume_net()
-            self._run(series, fixed, codes, weight, epochs=1)
+            rows = np.arange(len(codes))
+            self._run(series, fixed, codes, weight, epochs=1, rows=rows)
             self._read_head()
             self._finish()
         return self
@@ -688,15 +692,22 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         codes: np.ndarray,
         weight: np.ndarray,
         epochs: int,
+        rows: np.ndarray,
     ) -> None:
+        """Train on some of the rows; the others may be those to validate on."""
         # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
         X = {
-            **_heard(series, fixed),
-            "sample_weight": weight / weight.mean(),
-            "count": weight,
+            **_heard(series, fixed, rows),
+            "sample_weight": weight[rows] / weight[rows].mean(),
+            "count": weight[rows],
         }
         before = len(self.net_.history)
-        self.net_.partial_fit(X, codes, epochs=epochs)
+        reprogrammed = self._module.reprogrammed
+        reprogrammed.keep_spectra(series)
+        try:
+            self.net_.partial_fit(X, codes[rows], epochs=epochs)
+        finally:
+            reprogrammed.forget_spectra()
         if self.net_.interrupted_:
             done = len(self.net_.history) - before
             warnings.warn(
@@ -727,13 +738,11 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             train = np.setdiff1d(train, rows)
             held_out = weight[rows] / weight[rows].mean()
             validation = (
-                _heard(series[rows], fixed[rows]) | {"sample_weight": held_out},
+                _heard(series, fixed, rows) | {"sample_weight": held_out},
                 codes[rows],
             )
         self._start_net(len(train), validation, self.lr_schedule)
-        self._run(
-            series[train], fixed[train], codes[train], weight[train], self.max_epochs
-        )
+        self._run(series, fixed, codes, weight, self.max_epochs, train)
         if not self._reads_logits():
             self._fit_mapping(self._module.reprogrammed, series, fixed, codes, weight)
             # partial_fit goes on from there.

@@ -10,9 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_v2s.placement import Placement
-from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+from sklearn_v2s.sources.contract import SourceModel, SourceOutputs, copy_source
+from sklearn_v2s.sources.front_end import LogMelFrontEnd
+from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
 
 __all__ = ["Perturbation", "ReprogrammedSource", "collect_outputs"]
+
+# Bytes of spectrograms to keep during a training.
+_SPECTRA_BUDGET = 2**29
+# Series to transform at a time when they are kept.
+_CHUNK = 64
 
 
 class Perturbation(nn.Module):
@@ -103,7 +110,8 @@ class Perturbation(nn.Module):
         """Return what is added at prediction, of shape (G, input_length)."""
         return self.delta if self.mask is None else self.delta * self.mask
 
-    def _step(self) -> Tensor:
+    def added(self) -> Tensor:
+        """Return what is added in this step, of shape (G, input_length)."""
         delta = self.effective()
         if not self.training or self.dropout == 0.0:
             return delta
@@ -129,7 +137,7 @@ class Perturbation(nn.Module):
         Tensor of shape (G, batch, input_length)
             What the source hears.
         """
-        return self.gain[:, None, None] * placed + self._step()[:, None, :]
+        return self.gain[:, None, None] * placed + self.added()[:, None, :]
 
 
 class ReprogrammedSource(nn.Module):
@@ -172,6 +180,47 @@ class ReprogrammedSource(nn.Module):
         object.__setattr__(self, "source", source)
         self.placement = placement
         self.perturbation = perturbation
+        self.shared = _share_spectrogram(source, placement)
+        self.forget_spectra()
+
+    def keep_spectra(self, series: np.ndarray, budget: int = _SPECTRA_BUDGET) -> bool:
+        """Compute the spectrograms of series once, for the steps of a training.
+
+        Parameters
+        ----------
+        series : ndarray of shape (n, n_channels, n_timepoints)
+            Normalised series, all that a training will name by row.
+        budget : int, default=2**29
+            Memory that they may take, in bytes; above it, each step computes those of
+            its own series.
+
+        Returns
+        -------
+        bool
+            Whether they are kept.
+        """
+        if self.shared is None or len(series) == 0:
+            return False
+        like = self.perturbation.delta
+        first = self._spectra(torch.from_numpy(series[:1]).to(like))
+        if len(series) * first.nbytes > budget:
+            return False
+        kept = first.new_empty(len(series), *first.shape[1:])
+        for start in range(0, len(series), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            kept[rows] = self._spectra(torch.from_numpy(series[rows]).to(like))
+        self._kept_spectra = kept
+        return True
+
+    def forget_spectra(self) -> None:
+        """Let go of what `keep_spectra` computed."""
+        self._kept_spectra: Tensor | None = None
+
+    def _spectra(self, series: Tensor) -> Tensor:
+        assert self.shared is not None
+        return self.shared.transform(
+            self.source.front_end, self.placement.place(series)
+        )
 
     def hear_with(self, source: nn.Module) -> None:
         """Use a copy of the same source, on another device."""
@@ -189,28 +238,61 @@ class ReprogrammedSource(nn.Module):
         """Return what the source hears, of shape (batch, G, input_length)."""
         return self.perturbation(self.placement.place(series)).transpose(0, 1)
 
-    def forward(self, series: Tensor) -> SourceOutputs:
+    def forward(self, series: Tensor, rows: Tensor | None = None) -> SourceOutputs:
         """Return the source outputs of series, one for each view.
 
         Parameters
         ----------
         series : Tensor of shape (batch, n_channels, n_timepoints)
             Normalised series.
+        rows : Tensor of shape (batch,), default=None
+            Which of the series of `keep_spectra` they are.
 
         Returns
         -------
         SourceOutputs
             Logits of shape (batch, G, K) and embedding of shape (batch, G, d).
         """
-        waveforms = self.waveforms(series)
-        logits, embedding = self.source(waveforms.flatten(0, 1))
-        shape = waveforms.shape[:2]
+        if self.shared is None:
+            waveforms = self.waveforms(series)
+            shape = waveforms.shape[:2]
+            logits, embedding = self.source(waveforms.flatten(0, 1))
+        else:
+            if rows is None or self._kept_spectra is None:
+                spectra = self._spectra(series)
+            else:
+                spectra = self._kept_spectra[rows]
+            features = self.shared(
+                self.source.front_end,
+                spectra,
+                self.perturbation.added(),
+                self.perturbation.gain,
+            )
+            shape = features.shape[:2]
+            logits, embedding = self.source.network(features.flatten(0, 1))
         return SourceOutputs(logits.unflatten(0, shape), embedding.unflatten(0, shape))
+
+
+def _share_spectrogram(source: Any, placement: Any) -> SharedSpectrogram | None:
+    """Return the fast path through the front end, if the source and placement have it.
+
+    A source that is more than front end and network may do anything with a waveform,
+    and a placement that fills the second leaves no frame to share.
+    """
+    plain = getattr(type(source), "forward", None) is SourceModel.forward
+    if not plain or not isinstance(source.front_end, LogMelFrontEnd):
+        return None
+    if not hasattr(placement, "mask"):
+        return None
+    return SharedSpectrogram(source.front_end.config, placement.mask())
 
 
 @torch.inference_mode()
 def collect_outputs(
-    module: ReprogrammedSource, series: np.ndarray, batch_size: int | None = None
+    module: ReprogrammedSource,
+    series: np.ndarray,
+    batch_size: int | None = None,
+    rows: np.ndarray | None = None,
 ) -> SourceOutputs:
     """Return the source outputs of many series, without dropout, batch by batch.
 
@@ -223,6 +305,8 @@ def collect_outputs(
     batch_size : int, default=None
         Series for each pass. None takes 32 on a CPU, whose caches a larger batch would
         leave (128 took twice the time for each series), and 1,024 elsewhere.
+    rows : ndarray of shape (n,), default=None
+        Which of the series of `ReprogrammedSource.keep_spectra` they are.
 
     Returns
     -------
@@ -234,10 +318,11 @@ def collect_outputs(
     delta = module.perturbation.delta
     if batch_size is None:
         batch_size = 32 if delta.device.type == "cpu" else 1024
-    parts = [
-        module(torch.from_numpy(series[start : start + batch_size]).to(delta))
-        for start in range(0, len(series), batch_size)
-    ]
+    parts = []
+    for start in range(0, len(series), batch_size):
+        chunk = slice(start, start + batch_size)
+        known = None if rows is None else torch.from_numpy(rows[chunk])
+        parts.append(module(torch.from_numpy(series[chunk]).to(delta), known))
     module.train(was_training)
     return SourceOutputs(
         *(

@@ -210,7 +210,12 @@ class TargetModule(nn.Module):
         self.source_output: SourceOutput = source_output
         self.hears_replicas = hears_replicas
 
-    def forward(self, series: Tensor, fixed: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        series: Tensor,
+        fixed: Tensor | None = None,
+        row: Tensor | None = None,
+    ) -> Tensor:
         """Return logarithms of the target-class scores, of shape (batch, C).
 
         Parameters
@@ -219,10 +224,12 @@ class TargetModule(nn.Module):
             Normalised series.
         fixed : Tensor of shape (batch, n_fixed), default=None
             Features of the views that no gradient changes.
+        row : Tensor of shape (batch,), default=None
+            Which of the series of `ReprogrammedSource.keep_spectra` they are.
         """
         parts = [] if fixed is None else [fixed]
         if self.hears_replicas:
-            outputs = self.reprogrammed(series)
+            outputs = self.reprogrammed(series, row)
             reads_logits = isinstance(self.head, MatrixHead)
             heard = mapping_input(outputs, self.source_output, reads_logits)
             parts.insert(0, heard)
@@ -232,9 +239,9 @@ class TargetModule(nn.Module):
 class V2SNet(NeuralNet):
     """The skorch net of Voice2Series: weighted loss, penalty, and a clean interruption.
 
-    It takes ``X`` as a dictionary of ``series``, ``sample_weight`` and, where there are
-    such views, ``fixed`` (features that no gradient changes), and ``y`` as encoded
-    classes. The loss is equation 3 with weights, plus `l2` times the squared
+    It takes ``X`` as a dictionary of ``series``, ``row`` (their numbers), and
+    ``sample_weight`` and, where there are such views, ``fixed`` (features that no
+    gradient changes), and ``y`` as encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
     perturbation. A further entry ``count`` holds the weights as they were given, for
     label mappings that count them.
     """
@@ -255,7 +262,7 @@ class V2SNet(NeuralNet):
         moved = {
             name: x[name].to(parameter) for name in ("series", "fixed") if name in x
         }
-        return self.module_(**moved)
+        return self.module_(**moved, row=x["row"].to(parameter.device))
 
     def get_loss(
         self,
@@ -381,7 +388,7 @@ class RefitMapping(Callback):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Fit the mapping on the present source outputs and hand it to the head."""
         X, y = self.data_
-        outputs = collect_outputs(net.module_.reprogrammed, X["series"])
+        outputs = collect_outputs(net.module_.reprogrammed, X["series"], rows=X["row"])
         scores = mapping_input(outputs, "logits", reads_logits=True)
         # Weights of mean 1 suit the loss; a mapping may need to count.
         weight = X.get("count", X["sample_weight"])

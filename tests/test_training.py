@@ -106,7 +106,11 @@ def make_net(module, mapping, n_train, validation=None, **parameters):
 def as_input(series, codes, weight=None):
     """Return X and y of a net, with weights of mean 1 as the estimator gives them."""
     weight = np.ones(len(codes)) if weight is None else np.asarray(weight, float)
-    return {"series": series, "sample_weight": weight / weight.mean()}, codes
+    return {
+        "series": series,
+        "row": np.arange(len(codes)),
+        "sample_weight": weight / weight.mean(),
+    }, codes
 
 
 def train(net, series, codes, weight=None, epochs=None):

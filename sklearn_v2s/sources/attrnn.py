@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_v2s.sources.contract import SourceModel, SourceOutputs
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
+from sklearn_v2s.sources.time_convolutions import convolve_frozen, frozen_on_cpu
 
 __all__ = ["AttRNN", "build_attrnn", "count_parameters"]
 
@@ -69,14 +70,24 @@ class AttRNN(nn.Module):
 
     def forward(self, features: Tensor) -> SourceOutputs:
         """Return the source outputs of features of shape (batch, n_frames, n_mels)."""
+        return self.recur(self.convolve(features))
+
+    def convolve(self, features: Tensor) -> Tensor:
+        """Return features after both convolutions, of the same shape."""
+        layers = self.conv1, self.norm1, self.conv2, self.norm2
+        if frozen_on_cpu(*layers):
+            return convolve_frozen(features, *layers)
         # Channels last: the convolutions have so few channels that on a CPU this
         # layout more than halves their time, with the same result.
         layout = torch.channels_last
         maps = features.unsqueeze(1).contiguous(memory_format=layout)
         maps = self.norm1(torch.relu(self.conv1(maps)))
         maps = torch.relu(self.conv2(maps.contiguous(memory_format=layout)))
-        maps = self.norm2(maps)
-        states1, _ = self.lstm1(maps.squeeze(1))
+        return self.norm2(maps).squeeze(1)
+
+    def recur(self, features: Tensor) -> SourceOutputs:
+        """Return the source outputs of what comes out of the convolutions."""
+        states1, _ = self.lstm1(features)
         states2, _ = self.lstm2(states1)
         query = self.query(states2[:, -1])
         attention = torch.softmax((states2 @ query.unsqueeze(-1)).squeeze(-1), dim=-1)

@@ -246,24 +246,38 @@ class LogMelFrontEnd(nn.Module):
             return_complex=True,
         )
 
-    def features(self, spectrogram: Tensor) -> Tensor:
-        """Return the standardised log-mel features of a complex spectrogram.
+    def mel(self, spectrogram: Tensor) -> Tensor:
+        """Return the mel bands of a complex spectrogram, each frame by itself.
 
         Parameters
         ----------
-        spectrogram : Tensor of shape (batch, n_bins, n_frames)
-            As `spectrogram` returns it.
+        spectrogram : Tensor of shape (..., n_bins, n_frames)
+            As `spectrogram` returns it, or some of its frames.
 
         Returns
         -------
-        Tensor of shape (batch, n_frames, n_mels)
-            Mean 0 and population standard deviation 1 for each clip.
+        Tensor of shape (..., n_frames, n_mels)
+            Not compressed.
         """
         if self.config.power == 2.0:
             energy = spectrogram.real.square() + spectrogram.imag.square()
         else:
             energy = spectrogram.abs()
-        mel = torch.matmul(energy.transpose(-1, -2), self.filter_bank.T)
+        return torch.matmul(energy.transpose(-1, -2), self.filter_bank.T)
+
+    def standardise(self, mel: Tensor) -> Tensor:
+        """Return the features: compressed mel bands, standardised for each clip.
+
+        Parameters
+        ----------
+        mel : Tensor of shape (..., n_frames, n_mels)
+            All frames of a clip, as `mel` returns them.
+
+        Returns
+        -------
+        Tensor of shape (..., n_frames, n_mels)
+            Mean 0 and population standard deviation 1 for each clip.
+        """
         if self.config.compression == "decibel":
             # 10 log10 of the amplitude, as kapre, written on the power: the square
             # root has no finite slope at a silent frame.
@@ -279,6 +293,21 @@ class LogMelFrontEnd(nn.Module):
         variance = centred.square().mean((-2, -1), keepdim=True)
         std = torch.sqrt(variance + _SMALLEST_STD**2)
         return centred / (std + _SMALLEST_STD)
+
+    def features(self, spectrogram: Tensor) -> Tensor:
+        """Return ``standardise(mel(spectrogram))``.
+
+        Parameters
+        ----------
+        spectrogram : Tensor of shape (batch, n_bins, n_frames)
+            As `spectrogram` returns it.
+
+        Returns
+        -------
+        Tensor of shape (batch, n_frames, n_mels)
+            Features.
+        """
+        return self.standardise(self.mel(spectrogram))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``features(spectrogram(waveform))``."""

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log-mel features of placed series with a perturbation, without repeated work.
+
+The short-time Fourier transform is linear: the spectrogram of a placed series plus a
+perturbation is the sum of both spectrograms. That of the series never changes, and is
+zero in all frames that no replica touches; that of the perturbation is the same for all
+series. So a training step transforms one waveform instead of a batch of them, and its
+backward pass too; frames that no replica touches are computed once.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
+
+__all__ = ["SharedSpectrogram"]
+
+# Values of the arrays that a CPU works on at a time: they stay in a cache of a MiB.
+_CHUNK_VALUES = 2**16
+
+
+class SharedSpectrogram(nn.Module):
+    """What a log-mel front end hears of placed series with perturbations.
+
+    The front end itself is handed to each call, for it is a part of a shared source.
+
+    Parameters
+    ----------
+    config : FrontEndConfig
+        Of the front end.
+    silent : Tensor of shape (input_length,) and dtype bool
+        True where no placed series ever sits (the mask M of equation 1).
+
+    Attributes
+    ----------
+    touched : Tensor of shape (n_touched,)
+        Frames that hear a part of a placed series.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.placement import ReplicaPlacement
+    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
+    >>> from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
+    >>> front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
+    >>> placement = ReplicaPlacement(16000, n_channels=1, n_timepoints=140)
+    >>> shared = SharedSpectrogram(front_end.config, placement.mask())
+    >>> placed = placement.place(torch.randn(5, 1, 140))
+    >>> perturbation, gain = torch.randn(1, 16000), torch.ones(1)
+    >>> spectra = shared.transform(front_end, placed)
+    >>> features = shared(front_end, spectra, perturbation, gain)
+    >>> torch.allclose(features[:, 0], front_end(placed + perturbation), atol=1e-4)
+    True
+    """
+
+    touched: Tensor
+    _untouched: Tensor
+    _order: Tensor
+
+    def __init__(self, config: FrontEndConfig, silent: Tensor) -> None:
+        super().__init__()
+        padded = functional.pad(~silent.cpu(), (config.pad_left, config.pad_right))
+        heard = padded.unfold(0, config.n_fft, config.hop_length).any(dim=1)
+        touched, untouched = heard.nonzero()[:, 0], (~heard).nonzero()[:, 0]
+        for name, frames in (
+            ("touched", touched),
+            ("_untouched", untouched),
+            ("_order", torch.cat([touched, untouched]).argsort()),
+        ):
+            self.register_buffer(name, frames, persistent=False)
+
+    @torch.no_grad()
+    def transform(self, front_end: LogMelFrontEnd, placed: Tensor) -> Tensor:
+        """Return the spectrograms of placed series in the frames that they touch.
+
+        Parameters
+        ----------
+        front_end : LogMelFrontEnd
+            On the device of `placed`.
+        placed : Tensor of shape (..., input_length)
+            Placed series, without gain.
+
+        Returns
+        -------
+        Tensor of shape (..., 2, n_touched, n_bins)
+            Real and imaginary part.
+        """
+        config = front_end.config
+        padded = functional.pad(placed, (config.pad_left, config.pad_right))
+        frames = padded.unfold(-1, config.n_fft, config.hop_length)
+        frames = frames.index_select(-2, self.touched) * front_end.window
+        spectrum = torch.fft.rfft(frames)
+        return torch.stack([spectrum.real, spectrum.imag], dim=-3)
+
+    def forward(
+        self,
+        front_end: LogMelFrontEnd,
+        spectra: Tensor,
+        perturbation: Tensor,
+        gain: Tensor,
+    ) -> Tensor:
+        """Return the features of placed series with perturbations.
+
+        Parameters
+        ----------
+        front_end : LogMelFrontEnd
+            On the device of `spectra`.
+        spectra : Tensor of shape (batch, 2, n_touched, n_bins)
+            From `transform`: the series that all G perturbations meet. Of shape
+            (batch, G, 2, n_touched, n_bins) where each has its own.
+        perturbation : Tensor of shape (G, input_length)
+            What is added.
+        gain : Tensor of shape (G,)
+            Factors of the placed series.
+
+        Returns
+        -------
+        Tensor of shape (batch, G, n_frames, n_mels)
+            As the front end gives them for the sums of the waveforms.
+        """
+        spectrum = front_end.spectrogram(perturbation)
+        bins_last = spectrum.transpose(-1, -2).index_select(-2, self.touched)
+        added = torch.stack([bins_last.real, bins_last.imag], dim=-3)
+        if spectra.dim() == 4:
+            spectra = spectra.unsqueeze(1)
+        mel = _MelOfSums.apply(
+            spectra.expand(-1, len(perturbation), -1, -1, -1),
+            added,
+            gain,
+            front_end.filter_bank,
+            front_end.config.power,
+        )
+        rest = front_end.mel(spectrum.index_select(-1, self._untouched))
+        rest = rest.expand(len(spectra), -1, -1, -1)
+        frames = torch.cat([mel, rest], dim=2).index_select(2, self._order)
+        return front_end.standardise(frames)
+
+
+class _MelOfSums(torch.autograd.Function):
+    """Mel bands of ``gain * spectra + added``, a few series at a time on a CPU.
+
+    Nothing as large as the spectra is kept for the backward pass, which forms the sums
+    again; `spectra` themselves have no gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        spectra: Tensor,
+        added: Tensor,
+        gain: Tensor,
+        filters: Tensor,
+        power: float,
+    ) -> Tensor:
+        ctx.save_for_backward(spectra, added, gain, filters)
+        ctx.power = power
+        batch, groups, _, frames, _ = spectra.shape
+        mel = spectra.new_empty(batch, groups, frames, len(filters))
+        for rows in _chunks(spectra):
+            sums = _sums(spectra[rows], added, gain)
+            energy = sums.square_().sum(2)
+            if power == 1.0:
+                energy = energy.sqrt_()
+            torch.matmul(energy, filters.T, out=mel[rows])
+        return mel
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        spectra, added, gain, filters = ctx.saved_tensors
+        slope_added = torch.zeros_like(added)
+        slope_gain = torch.zeros_like(gain)
+        for rows in _chunks(spectra):
+            sums = _sums(spectra[rows], added, gain)
+            slope = gradient[rows] @ filters
+            if ctx.power == 1.0:
+                # The magnitude has no slope at silence; 0 is torch's choice as well.
+                size = sums.square().sum(2).sqrt_()
+                slope = torch.where(size > 0, slope / size, 0.0)
+            else:
+                slope = slope.mul_(2.0)
+            sums *= slope.unsqueeze(2)
+            slope_added += sums.sum(0)
+            if ctx.needs_input_grad[2]:
+                slope_gain += (sums * spectra[rows]).sum((0, 2, 3, 4))
+        return None, slope_added, slope_gain, None, None
+
+
+def _sums(spectra: Tensor, added: Tensor, gain: Tensor) -> Tensor:
+    return torch.addcmul(added, spectra, gain[:, None, None, None])
+
+
+def _chunks(spectra: Tensor) -> list[slice]:
+    batch = len(spectra)
+    size = batch
+    if spectra.device.type == "cpu":
+        size = max(1, _CHUNK_VALUES // max(1, spectra[:1].numel()))
+    return [slice(start, start + size) for start in range(0, batch, size)]

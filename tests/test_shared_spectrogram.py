@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast path through the front end, against the plain one."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_v2s.placement import ReplicaPlacement, TonePlacement
+from sklearn_v2s.reprogramming import (
+    Perturbation,
+    ReprogrammedSource,
+    collect_outputs,
+)
+from sklearn_v2s.sources import load_source
+from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
+from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
+
+KAPRE = FRONT_ENDS["kapre"]
+
+
+def generators(n_groups):
+    return [torch.Generator().manual_seed(seed) for seed in range(n_groups)]
+
+
+def both_paths(front_end, placement, n_groups=1, dtype=torch.float32, seed=0):
+    """Return features and gradients of a random sum, by the fast and the plain way."""
+    rng = torch.Generator().manual_seed(seed)
+    front_end = front_end.to(dtype)
+    shape = 3, placement.n_channels, placement.n_timepoints
+    placed = placement.place(torch.randn(shape, generator=rng).to(dtype))
+    delta = torch.randn(n_groups, KAPRE.input_length, generator=rng).to(dtype) * 0.1
+    gain = 0.5 + torch.rand(n_groups, generator=rng).to(dtype)
+    weight = torch.randn(3, n_groups, KAPRE.n_frames, KAPRE.n_mels, generator=rng)
+    shared = SharedSpectrogram(front_end.config, placement.mask())
+    found = []
+    for fast in (True, False):
+        leaves = delta.clone().requires_grad_(), gain.clone().requires_grad_()
+        if fast:
+            spectra = shared.transform(front_end, placed)
+            features = shared(front_end, spectra, *leaves)
+        else:
+            sums = leaves[1][:, None] * placed[:, None] + leaves[0]
+            features = front_end(sums.flatten(0, 1)).unflatten(0, sums.shape[:2])
+        loss = (features * weight.to(dtype)).mean()
+        found.append((features.detach(), *torch.autograd.grad(loss, leaves)))
+    return found
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_features_and_gradients_are_those_of_the_plain_path(name, data):
+    n_channels = data.draw(st.integers(1, 3))
+    n_timepoints = data.draw(st.integers(1, 3000))
+    fits = (KAPRE.input_length // n_channels) // n_timepoints
+    n_segments = data.draw(st.integers(1, min(10, fits)))
+    placement = ReplicaPlacement(
+        KAPRE.input_length, n_channels, n_timepoints, n_segments
+    )
+    front_end = LogMelFrontEnd(FRONT_ENDS[name])
+    seed = data.draw(st.integers(0, 99))
+    fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
+    torch.testing.assert_close(fast[0], plain[0], atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(fast[1:], plain[1:], strict=True):
+        assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_in_float64_both_paths_are_one(name):
+    placement = ReplicaPlacement(KAPRE.input_length, 2, 300, 3)
+    front_end = LogMelFrontEnd(FRONT_ENDS[name])
+    fast, plain = both_paths(front_end, placement, n_groups=3, dtype=torch.float64)
+    for mine, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_gradients_against_finite_differences(power):
+    # A small front end, for finite differences ask for each sample by itself.
+    config = FRONT_ENDS["kapre" if power == 2.0 else "speech-cmd-recognition"]
+    config = type(config)(
+        **{**config.to_dict(), "input_length": 96, "n_fft": 32, "hop_length": 16}
+        | {"pad_left": 8, "pad_right": 8, "n_mels": 4, "f_min": 500.0}
+    )
+    front_end = LogMelFrontEnd(config).double()
+    placement = ReplicaPlacement(96, n_channels=1, n_timepoints=9, n_segments=2)
+    shared = SharedSpectrogram(config, placement.mask())
+    rng = torch.Generator().manual_seed(0)
+    placed = placement.place(torch.randn(2, 1, 9, generator=rng, dtype=torch.float64))
+    spectra = shared.transform(front_end, placed)
+    delta = torch.randn(2, 96, generator=rng, dtype=torch.float64)
+    gain = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    assert 0 < len(shared.touched) < config.n_frames
+    torch.autograd.gradcheck(
+        lambda delta, gain: shared(front_end, spectra, delta, gain),
+        (delta.requires_grad_(), gain.requires_grad_()),
+    )
+
+
+def test_groups_with_series_of_their_own():
+    front_end = LogMelFrontEnd(KAPRE)
+    placement = ReplicaPlacement(KAPRE.input_length, 1, 200, 4)
+    shared = SharedSpectrogram(KAPRE, placement.mask())
+    rng = torch.Generator().manual_seed(0)
+    spectra = [
+        shared.transform(
+            front_end, placement.place(torch.randn(3, 1, 200, generator=rng))
+        )
+        for _ in range(2)
+    ]
+    delta = torch.randn(2, KAPRE.input_length, generator=rng)
+    gain = torch.tensor([1.0, 3.0])
+    together = shared(front_end, torch.stack(spectra, dim=1), delta, gain)
+    for group in range(2):
+        alone = shared(
+            front_end,
+            spectra[group],
+            delta[group : group + 1],
+            gain[group : group + 1],
+        )
+        torch.testing.assert_close(together[:, group], alone[:, 0])
+
+
+def make_module(n_groups=1, dtype=torch.float32, **placement):
+    source = load_source("attrnn", dtype)
+    return ReprogrammedSource(
+        source,
+        ReplicaPlacement(source.input_length, **placement),
+        Perturbation(source.input_length, generators(n_groups), init_scale=0.1),
+    ).to(dtype)
+
+
+def test_outputs_of_the_module_are_those_of_the_waveforms():
+    module = make_module(2, torch.float64, n_channels=1, n_timepoints=150)
+    assert module.shared is not None
+    series = np.random.default_rng(0).normal(size=(5, 1, 150))
+    outputs = collect_outputs(module, series)
+    with torch.no_grad():
+        waveforms = module.waveforms(torch.from_numpy(series))
+        logits, embedding = module.source(waveforms.flatten(0, 1))
+    np.testing.assert_allclose(outputs.logits.reshape(10, -1), logits, atol=1e-9)
+    np.testing.assert_allclose(outputs.embedding.reshape(10, -1), embedding, atol=1e-9)
+
+
+def test_kept_spectra_give_what_their_series_give():
+    module = make_module(n_channels=1, n_timepoints=60)
+    series = np.random.default_rng(0).normal(size=(70, 1, 60)).astype(np.float32)
+    rows = np.array([69, 3, 3, 0])
+    expected = collect_outputs(module, series[rows])
+    assert module.keep_spectra(series)
+    # The rows decide: what stands in their place is not looked at.
+    found = collect_outputs(module, np.zeros_like(series[rows]), rows=rows)
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    module.forget_spectra()
+    again = collect_outputs(module, series[rows], rows=rows)
+    np.testing.assert_array_equal(again.logits, expected.logits)
+
+
+def test_the_budget_is_kept():
+    module = make_module(n_channels=1, n_timepoints=60)
+    series = np.zeros((10, 1, 60), dtype=np.float32)
+    assert module.keep_spectra(series)
+    needed = module._kept_spectra.nbytes
+    module.forget_spectra()
+    assert not module.keep_spectra(series, budget=needed - 1)
+    assert module.keep_spectra(series, budget=needed)
+    assert needed == 2 * 10 * len(module.shared.touched) * KAPRE.n_bins * 4
+
+
+def test_who_takes_the_plain_path():
+    class Louder(SourceModel):
+        def forward(self, waveform):
+            return super().forward(2 * waveform)
+
+    source = load_source("attrnn")
+    length = source.input_length
+    louder = Louder(source.front_end, source.network, source.classes)
+    tone = TonePlacement(length, 16000, n_channels=1)
+    replicas = ReplicaPlacement(length, n_channels=1, n_timepoints=60)
+    for listener, placement, shares in (
+        (source, replicas, True),
+        (source, tone, False),
+        (louder, replicas, False),
+        (load_source("wavebank"), replicas, False),
+    ):
+        module = ReprogrammedSource(
+            listener, placement, Perturbation(length, generators(1))
+        )
+        assert (module.shared is not None) == shares
+        assert module.keep_spectra(np.zeros((2, 1, 60), np.float32)) == shares
