@@ -3,14 +3,24 @@
 
 `V2SClassifier` learns a sound to add to a series and a way to read what a keyword
 recogniser then hears; `V2STransformer` gives the recogniser's outputs as features.
-`TransferClassifier` and `FCNClassifier` are neural baselines to compare with.
+`TransferClassifier` and `FCNClassifier` are neural baselines to compare with. The
+Displays draw figures; `sklearn_v2s.explain` and `sklearn_v2s.alignment` compute them.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.transformer import V2STransformer
+
+if TYPE_CHECKING:
+    from sklearn_v2s.plotting import (
+        SourceEmbeddingDisplay,
+        TrainingHistoryDisplay,
+        V2SExplanationDisplay,
+    )
 
 try:
     __version__ = version("sklearn-v2s")
@@ -19,8 +29,28 @@ except PackageNotFoundError:  # run from a source tree that was not installed
 
 __all__ = [
     "FCNClassifier",
+    "SourceEmbeddingDisplay",
+    "TrainingHistoryDisplay",
     "TransferClassifier",
     "V2SClassifier",
+    "V2SExplanationDisplay",
     "V2STransformer",
     "__version__",
 ]
+
+# Imported when they are first asked for: few programs draw.
+_DISPLAYS = {
+    "SourceEmbeddingDisplay",
+    "TrainingHistoryDisplay",
+    "V2SExplanationDisplay",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DISPLAYS:
+        return getattr(import_module("sklearn_v2s.plotting"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_DISPLAYS})

@@ -17,7 +17,7 @@ from sklearn_v2s.reprogramming import (
     collect_outputs,
 )
 from sklearn_v2s.series_estimator import SeriesEstimator
-from sklearn_v2s.sources.contract import SourceOutputs
+from sklearn_v2s.sources.contract import SourceOutputs, independent_copy
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import mapping_input
 from sklearn_v2s.views import VIEWS, View, build_views, content_order
@@ -165,6 +165,7 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
         mask: bool = False,
         dropout: float = 0.0,
         train_gain: bool = False,
+        fine_tune: bool = False,
     ) -> ReprogrammedSource:
         """Return source, placement and a new perturbation for series as in fit."""
         placement = ReplicaPlacement(
@@ -182,7 +183,11 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
             input_gain=self.input_gain,
             train_gain=train_gain,
         )
-        return ReprogrammedSource(source, placement, perturbation).to(self._dtype)
+        if fine_tune:
+            source = independent_copy(source)
+        return ReprogrammedSource(
+            source, placement, perturbation, owns_source=fine_tune
+        ).to(self._dtype)
 
     def _on_device(self) -> ReprogrammedSource:
         """Return the fitted module on the device of the parameter ``device``."""

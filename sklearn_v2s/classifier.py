@@ -29,9 +29,10 @@ from sklearn_v2s.label_mapping import (
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
-from sklearn_v2s.sources.contract import copy_source
+from sklearn_v2s.sources.contract import copy_source, independent_copy
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import (
+    EpochAccuracy,
     KeepState,
     LinearHead,
     MatrixHead,
@@ -124,7 +125,13 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
     lr : float, default=0.003
         Learning rate of Adam.
     lr_schedule : {"constant", "cosine"}, default="cosine"
-        Course of the learning rate.
+        Course of the learning rates.
+    fine_tune : bool, default=False
+        Train a copy of the source together with the perturbation (``--mod 2`` of the
+        release). The copy hears the view ``"replicas"``; the shared source stays as it
+        is and hears the others.
+    source_lr : float, default=0.001
+        Learning rate of the weights of that copy, which are to change less.
     l2 : float, default=0.0
         Factor of the squared perturbation in the loss.
     early_stopping : bool, default=False
@@ -168,7 +175,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
     net_ : skorch.NeuralNet
         The trained net, on the CPU.
     history_ : list of dict
-        Losses and seconds of each epoch.
+        Losses, accuracies and seconds of each epoch.
     n_iter_ : int
         Epochs trained.
     n_features_in_ : int
@@ -218,6 +225,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"constant", "cosine"})],
+        "fine_tune": ["boolean"],
+        "source_lr": [Interval(Real, 0, None, closed="neither")],
         "l2": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -248,6 +257,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         batch_size: int = 64,
         lr: float = 3e-3,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
+        fine_tune: bool = False,
+        source_lr: float = 1e-3,
         l2: float = 0.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -279,6 +290,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self.batch_size = batch_size
         self.lr = lr
         self.lr_schedule = lr_schedule
+        self.fine_tune = fine_tune
+        self.source_lr = source_lr
         self.l2 = l2
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -321,6 +334,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         max_epochs           100          D.4
         batch_size           32           D.4
         lr, lr_schedule      0.05, const. Adam, step 6 of Algorithm 1 and D.4
+        fine_tune            False        the source is frozen, sec. 3.1
         l2                   0.04         D.4
         early_stopping       True         "best performed model based on validation
                                           loss", one of ten folds of the training data
@@ -366,6 +380,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             "batch_size": 32,
             "lr": 0.05,
             "lr_schedule": "constant",
+            "fine_tune": False,
             "l2": 0.04,
             "early_stopping": True,
             "validation_fraction": 0.1,
@@ -400,6 +415,11 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             If X, y or a parameter cannot be used; the text names it, the value seen and
             what is allowed.
         """
+        if self.fine_tune and self.max_epochs == 0:
+            raise ValueError(
+                "fine_tune=True trains the source, but max_epochs=0 trains nothing. "
+                "Set max_epochs to the number of passes over the data, for example 20."
+            )
         continued = self.warm_start and hasattr(self, "net_")
         with self._unchanged_on_failure():
             before = self.classes_ if continued else None
@@ -513,6 +533,12 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
                 "max_epochs=0."
             )
         if continued:
+            owns = self._reprogrammed().owns_source
+            if owns != self.fine_tune:
+                raise ValueError(
+                    f"warm_start=True goes on from a fit with fine_tune={owns}, but "
+                    f"fine_tune={self.fine_tune}. Set warm_start=False to begin anew."
+                )
             if views != self.views_:
                 raise ValueError(
                     f"warm_start=True needs the views of the previous fit, "
@@ -522,20 +548,23 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             before = self.net_.module_.reprogrammed
             # A copy: if this fit fails, the previous one stays.
             reprogrammed = ReprogrammedSource(
-                before.source, before.placement, copy.deepcopy(before.perturbation)
+                independent_copy(before.source) if owns else before.source,
+                before.placement,
+                copy.deepcopy(before.perturbation),
+                owns_source=owns,
             )
         else:
             self.views_ = views
             self._fit_normalizer(series, weight)
-            reprogrammed = self._new_reprogrammed(
-                load_source(self.source, self._dtype), seeds[3:]
-            )
+            shared_source = load_source(self.source, self._dtype)
+            self._source_reference = getattr(shared_source, "reference", None)
+            reprogrammed = self._new_reprogrammed(shared_source, seeds[3:])
             reprogrammed.placement.warn_if_resampling()
         self._enter_device(reprogrammed)
         given, series = series, self._normalizer.transform(series)
         if not continued:
             self._temperature_limit = np.inf
-            self._fit_fixed_views(self._cpu_source, given, series, mapping_seed)
+            self._fit_fixed_views(shared_source, given, series, mapping_seed)
         fixed = self._fixed_features(series)
         self.label_mapping_ = mapping
         if not keeps_mapping:
@@ -552,6 +581,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             mask=self.mask,
             dropout=self.dropout,
             train_gain=self.train_gain,
+            fine_tune=self.fine_tune,
         )
 
     def _enter_device(self, reprogrammed: ReprogrammedSource) -> None:
@@ -560,7 +590,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self._cpu_source = reprogrammed.source
         if device.type != "cpu":
             reprogrammed.to(device)
-            reprogrammed.hear_with(copy_source(self._cpu_source).to(device))
+            if not reprogrammed.owns_source:
+                reprogrammed.hear_with(copy_source(self._cpu_source).to(device))
 
     @contextmanager
     def _unchanged_on_failure(self) -> Iterator[None]:
@@ -659,6 +690,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             lr=self.lr,
+            source_lr=self.source_lr,
             lr_schedule=schedule,
             l2=self.l2,
             seed=self._shuffle_seed,
@@ -675,10 +707,18 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self._module.to(device)
         self.net_.hold_optimizer_on(device)
         self.net_.set_params(batch_size=self.batch_size, l2=self.l2)
-        self._set_callbacks([("keep_state", KeepState(None)), *(self.callbacks or [])])
+        self._set_callbacks(
+            [
+                ("accuracy", EpochAccuracy()),
+                ("keep_state", KeepState(None)),
+                *(self.callbacks or []),
+            ]
+        )
         # A cosine schedule of `fit` has left the learning rate at its end.
+        source_weights = set(self._module.reprogrammed.source.parameters())
         for group in self.net_.optimizer_.param_groups:
-            group["lr"] = self.lr
+            of_source = not source_weights.isdisjoint(group["params"])
+            group["lr"] = self.source_lr if of_source else self.lr
 
     def _set_callbacks(self, callbacks: list[Any] | None) -> None:
         self.net_.set_params(callbacks=callbacks)
@@ -702,12 +742,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             "count": weight[rows],
         }
         before = len(self.net_.history)
-        reprogrammed = self._module.reprogrammed
-        reprogrammed.keep_spectra(series)
-        try:
+        with self._module.reprogrammed.training_on(series):
             self.net_.partial_fit(X, codes[rows], epochs=epochs)
-        finally:
-            reprogrammed.forget_spectra()
         if self.net_.interrupted_:
             done = len(self.net_.history) - before
             warnings.warn(
@@ -791,9 +827,11 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         history: list[Any],
         temperature_limit: float | None,
         views: dict[str, dict[str, np.ndarray]],
+        tuned: dict[str, np.ndarray],
         **arrays: np.ndarray,
     ) -> None:
         """Rebuild the fitted state from what a file holds."""
+        self._source_reference = source.reference
         self._temperature_limit = (
             np.inf if temperature_limit is None else temperature_limit
         )
@@ -808,6 +846,10 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self._fixed_views = self._new_fixed_views(source, wave_source, seed=0)
         for name, view in self._fixed_views.items():
             view.restore(views[name])
+        if reprogrammed.owns_source:
+            reprogrammed.source.load_state_dict(
+                {name: torch.from_numpy(value) for name, value in tuned.items()}
+            )
         with torch.no_grad():
             reprogrammed.perturbation.delta.copy_(torch.from_numpy(arrays["delta"]))
             reprogrammed.perturbation.log_gain.copy_(

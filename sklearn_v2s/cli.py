@@ -163,6 +163,23 @@ def _add_sources(
     action.add_argument("--cache", type=Path, metavar="DIR", help="where to keep them")
     action.set_defaults(run=_fetch_source)
 
+    action = actions.add_parser(
+        "logits", help="keep what a source says about speech, for alignment scores"
+    )
+    action.add_argument("source", help="a shipped name or a .safetensors checkpoint")
+    action.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    action.add_argument("--output", type=Path, required=True, metavar="FILE")
+    action.add_argument(
+        "--split",
+        action="append",
+        choices=["train", "validation", "test"],
+        help="list of the corpus to play, may be given several times; default: test",
+    )
+    action.add_argument(
+        "--clips", type=int, default=10, help="of each word (default: %(default)s)"
+    )
+    action.set_defaults(run=_save_logits)
+
 
 def _add_keras_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -303,6 +320,29 @@ def _fetch_source(options: argparse.Namespace) -> int:
     from sklearn_v2s.sources.download import fetch_source
 
     print(fetch_source(options.name, options.cache))
+    return 0
+
+
+def _save_logits(options: argparse.Namespace) -> int:
+    from sklearn_v2s.sources.logits import save_source_logits
+
+    splits = options.split or ["test"]
+    words = ["v2s", "sources", "logits", Path(options.source).name]
+    words += ["--corpus", options.corpus.name, "--output", options.output.name]
+    words += [word for split in splits for word in ("--split", split)]
+    words += ["--clips", str(options.clips)]
+    kept = save_source_logits(
+        options.source,
+        options.corpus,
+        options.output,
+        splits=splits,
+        clips_of_each=options.clips,
+        command=shlex.join(words),
+    )
+    print(
+        f"{options.output}: {len(kept.logits)} clips of {kept.card['n_speakers']} "
+        f"speakers, accuracy {kept.accuracy:.4f}, loss {kept.loss:.4f}"
+    )
     return 0
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fitted classifiers as files: arrays and JSON, no pickle, no source weights."""
+"""Fitted classifiers as files: arrays and JSON, no pickle.
+
+The weights of a source are found again by name and SHA-256; only those that were
+fine-tuned are in the file.
+"""
 
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 import sklearn_v2s.label_mapping as label_mappings
+from sklearn_v2s.sources.contract import SourceReference
 from sklearn_v2s.sources.registry import load_reference
 from sklearn_v2s.tensor_file import (
     TensorFileError,
@@ -80,6 +85,7 @@ def _check_as_fitted(classifier: "V2SClassifier") -> None:
         "n_views": len(perturbation.delta),
         "n_segments": segments if segments == "auto" else placement.n_segments,
         "mask": perturbation.mask is not None,
+        "fine_tune": reprogrammed.owns_source,
         "normalization": classifier._normalizer.mode,
         "precision": str(perturbation.delta.dtype).removeprefix("torch."),
     }
@@ -91,10 +97,8 @@ def _check_as_fitted(classifier: "V2SClassifier") -> None:
             )
 
 
-def _reference(source: Any) -> dict[str, str]:
+def _reference(reference: SourceReference | None) -> dict[str, str]:
     """Return where a source is found again, or say that it is not."""
-    # A module of the user need not have the attribute.
-    reference = getattr(source, "reference", None)
     if reference is None:
         raise ValueError(
             "the classifier was fitted with a source that did not come from a "
@@ -107,9 +111,10 @@ def _reference(source: Any) -> dict[str, str]:
 
 def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -> None:
     """Write a fitted classifier; see `V2SClassifier.save`."""
-    reference = _reference(classifier.net_.module_.reprogrammed.source)
+    reference = _reference(classifier._source_reference)
     wave_sources = [
-        _reference(view.source)
+        # A module of the user need not have the attribute.
+        _reference(getattr(view.source, "reference", None))
         for view in classifier._fixed_views.values()
         if isinstance(view, WaveView)
     ]
@@ -125,13 +130,17 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
     if not isinstance(given, str):
         # Written below, beside the fitted one.
         parameters["label_mapping"] = None
-    perturbation = classifier.net_.module_.reprogrammed.perturbation
+    reprogrammed = classifier.net_.module_.reprogrammed
+    perturbation = reprogrammed.perturbation
     tensors = {
-        "perturbation/delta": perturbation.delta.detach().numpy(),
-        "perturbation/log_gain": perturbation.log_gain.detach().numpy(),
+        "perturbation/delta": perturbation.delta.detach().cpu().numpy(),
+        "perturbation/log_gain": perturbation.log_gain.detach().cpu().numpy(),
         "normalizer/mean": classifier._normalizer.mean_,
         "normalizer/scale": classifier._normalizer.scale_,
     }
+    if reprogrammed.owns_source:
+        for name, tensor in reprogrammed.source.state_dict().items():
+            tensors[f"source/{name}"] = tensor.cpu().numpy()
     for name, view in classifier._fixed_views.items():
         for key, value in view.arrays().items():
             tensors[f"view/{name}/{key}"] = value
@@ -234,6 +243,11 @@ def _rebuild(
         wave_source,
         mapping,
         views=views,
+        tuned={
+            name.removeprefix("source/"): value
+            for name, value in tensors.items()
+            if name.startswith("source/")
+        },
         mean=tensors["normalizer/mean"],
         scale=tensors["normalizer/scale"],
         delta=tensors["perturbation/delta"],

@@ -131,7 +131,8 @@ class ReplicaPlacement:
                 stacklevel=2,
             )
 
-    def _spans(self) -> Sequence[tuple[int, int]]:
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """Return channel and first sample of each replica."""
         return [
             (channel, first + start)
             for channel, first in enumerate(self._channel_starts)
@@ -147,7 +148,7 @@ class ReplicaPlacement:
             False where a series sits, True elsewhere.
         """
         mask = torch.ones(self.input_length, dtype=torch.bool)
-        for _, start in self._spans():
+        for _, start in self.spans():
             mask[start : start + self.segment_length] = False
         return mask
 
@@ -167,7 +168,7 @@ class ReplicaPlacement:
         if self.resamples:
             series = functional.adaptive_avg_pool1d(series, self.segment_length)
         waveform = series.new_zeros(len(series), self.input_length)
-        for channel, start in self._spans():
+        for channel, start in self.spans():
             waveform[:, start : start + self.segment_length] = series[:, channel]
         return waveform
 

@@ -2,7 +2,8 @@
 """The perturbation: what Voice2Series learns by gradient."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_v2s.placement import Placement
-from sklearn_v2s.sources.contract import SourceModel, SourceOutputs, copy_source
+from sklearn_v2s.sources.contract import (
+    SourceModel,
+    SourceOutputs,
+    copy_source,
+    to_inference,
+)
 from sklearn_v2s.sources.front_end import LogMelFrontEnd
 from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
 
@@ -141,7 +147,7 @@ class Perturbation(nn.Module):
 
 
 class ReprogrammedSource(nn.Module):
-    """A frozen source that hears placed series with a perturbation.
+    """A source that hears placed series with a perturbation.
 
     Parameters
     ----------
@@ -152,6 +158,9 @@ class ReprogrammedSource(nn.Module):
         Series to waveform.
     perturbation : Perturbation
         What is added.
+    owns_source : bool, default=False
+        The source is this module's own, to be fine-tuned: a copy that nobody shares,
+        and a part of its state.
 
     Examples
     --------
@@ -172,16 +181,47 @@ class ReprogrammedSource(nn.Module):
     source: Any
     # What the caller handed in, which may know more than a Placement has to.
     placement: Any
+    _kept_spectra: Tensor | None
 
     def __init__(
-        self, source: nn.Module, placement: Placement, perturbation: Perturbation
+        self,
+        source: nn.Module,
+        placement: Placement,
+        perturbation: Perturbation,
+        owns_source: bool = False,
     ) -> None:
         super().__init__()
-        object.__setattr__(self, "source", source)
+        self.owns_source = owns_source
+        if owns_source:
+            self.add_module("source", source)
+        else:
+            object.__setattr__(self, "source", source)
         self.placement = placement
         self.perturbation = perturbation
         self.shared = _share_spectrogram(source, placement)
         self.forget_spectra()
+
+    @contextmanager
+    def training_on(self, series: np.ndarray) -> Iterator[None]:
+        """Be ready for steps on rows of `series`: spectra kept, an own source trained.
+
+        Parameters
+        ----------
+        series : ndarray of shape (n, n_channels, n_timepoints)
+            Normalised series, all that the training will name by row.
+        """
+        trained = list(self.source.parameters()) if self.owns_source else []
+        try:
+            self.keep_spectra(series)
+            for parameter in trained:
+                # Whole numbers have no gradient.
+                parameter.requires_grad_(parameter.is_floating_point())
+            yield
+        finally:
+            self.forget_spectra()
+            for parameter in trained:
+                parameter.requires_grad_(False)
+                parameter.grad = None
 
     def keep_spectra(self, series: np.ndarray, budget: int = _SPECTRA_BUDGET) -> bool:
         """Compute the spectrograms of series once, for the steps of a training.
@@ -214,7 +254,7 @@ class ReprogrammedSource(nn.Module):
 
     def forget_spectra(self) -> None:
         """Let go of what `keep_spectra` computed."""
-        self._kept_spectra: Tensor | None = None
+        self._kept_spectra = None
 
     def _spectra(self, series: Tensor) -> Tensor:
         assert self.shared is not None
@@ -223,15 +263,24 @@ class ReprogrammedSource(nn.Module):
         )
 
     def hear_with(self, source: nn.Module) -> None:
-        """Use a copy of the same source, on another device."""
-        object.__setattr__(self, "source", source)
+        """Use a copy of the same source, on another device; an own one moves along."""
+        if not self.owns_source:
+            object.__setattr__(self, "source", source)
+
+    def train(self, mode: bool = True) -> "ReprogrammedSource":
+        """Switch dropout; an own source is heard in the modes of a frozen one."""
+        super().train(mode)
+        if self.owns_source:
+            to_inference(self.source)
+        return self
 
     def on(self, device: torch.device) -> "ReprogrammedSource":
         """Return this module, or on another device a copy with a source of its own."""
         if device.type == "cpu":
             return self
         moved = copy.deepcopy(self).to(device)
-        moved.hear_with(copy_source(self.source).to(device))
+        if not self.owns_source:
+            moved.hear_with(copy_source(self.source).to(device))
         return moved
 
     def waveforms(self, series: Tensor) -> Tensor:

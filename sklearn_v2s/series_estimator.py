@@ -19,13 +19,21 @@ from sklearn_v2s.weights import balance_classes, check_weights
 
 __all__ = ["SeriesClassifier", "SeriesEstimator", "epoch_rows"]
 
-_HISTORY_COLUMNS = ("epoch", "train_loss", "valid_loss", "dur")
+_HISTORY_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "valid_loss",
+    "train_accuracy",
+    "valid_accuracy",
+    "sliced_wasserstein",
+    "dur",
+)
 # Smallest score of a class: keeps logarithms finite.
 _TINY = np.finfo(np.float64).tiny
 
 
 def epoch_rows(history: Any) -> list[dict[str, float]]:
-    """Return losses and seconds of each epoch of a skorch history."""
+    """Return losses, accuracies and seconds of each epoch of a skorch history."""
     return [
         {key: float(row[key]) for key in _HISTORY_COLUMNS if key in row}
         for row in history

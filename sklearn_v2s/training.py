@@ -24,6 +24,7 @@ from sklearn_v2s.reprogramming import ReprogrammedSource, collect_outputs
 from sklearn_v2s.sources.contract import SourceOutputs
 
 __all__ = [
+    "EpochAccuracy",
     "EpochProgress",
     "KeepState",
     "LinearHead",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 SourceOutput = Literal["logits", "embedding", "both"]
+
+# How the names of the weights of a source that is fine-tuned begin.
+SOURCE_PARAMETERS = "reprogrammed.source."
 
 
 def mapping_input(
@@ -241,9 +245,9 @@ class V2SNet(NeuralNet):
 
     It takes ``X`` as a dictionary of ``series``, ``row`` (their numbers), and
     ``sample_weight`` and, where there are such views, ``fixed`` (features that no
-    gradient changes), and ``y`` as encoded classes. The loss is equation 3 with weights, plus `l2` times the squared
-    perturbation. A further entry ``count`` holds the weights as they were given, for
-    label mappings that count them.
+    gradient changes), and ``y`` as encoded classes. The loss is equation 3 with
+    weights, plus `l2` times the squared perturbation. A further entry ``count`` holds
+    the weights as they were given, for label mappings that count them.
     """
 
     def __init__(
@@ -292,7 +296,7 @@ class V2SNet(NeuralNet):
         self.module_.eval()
         for row in self.history:
             row["batches"] = []
-        own = {"keep_state", "refit_mapping", "lr_schedule", "progress"}
+        own = {"accuracy", "keep_state", "refit_mapping", "lr_schedule", "progress"}
         self.callbacks_: list[Any] = [
             row for row in self.callbacks_ if row[0] not in own
         ]
@@ -407,6 +411,41 @@ class RefitMapping(Callback):
         del self.data_, self.fitted_
 
 
+class EpochAccuracy(Callback):
+    """Record the weighted accuracy of each epoch, from the batches as they pass.
+
+    That of the training part is of batches seen with dropout and while the parameters
+    change, as its loss is.
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Begin to count."""
+        self.sums_: dict[str, Any] = {}
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,
+        training: bool | None = None,
+        y_pred: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Count a batch, where it was computed: no device has to be waited for."""
+        X, y = batch
+        weight = X["sample_weight"].to(y_pred)
+        right = weight * (y_pred.detach().argmax(1) == y.to(y_pred.device))
+        name = "train_accuracy" if training else "valid_accuracy"
+        before = self.sums_.get(name, 0.0)
+        self.sums_[name] = before + torch.stack([right.sum(), weight.sum()])
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record the shares."""
+        for name, sums in self.sums_.items():
+            right, total = sums.tolist()
+            net.history.record(name, right / total)
+        del self.sums_
+
+
 class EpochProgress(Callback):
     """A progress bar over the epochs, on standard error."""
 
@@ -475,6 +514,7 @@ def build_net(
     max_epochs: int,
     batch_size: int,
     lr: float,
+    source_lr: float,
     lr_schedule: Literal["constant", "cosine"],
     l2: float,
     seed: int,
@@ -494,8 +534,10 @@ def build_net(
         Number of rows to train on.
     validation : tuple of (dict, ndarray) or None
         ``X`` and ``y`` of the rows to validate on.
-    n_iter_no_change, max_epochs, batch_size, lr, lr_schedule, l2, verbose, callbacks
+    n_iter_no_change, max_epochs, batch_size, lr, source_lr, lr_schedule, l2, verbose
         See `sklearn_v2s.V2SClassifier`.
+    callbacks : list of skorch callbacks or None
+        Of the user.
     seed : int
         Of the order of the batches.
     device : torch.device
@@ -506,7 +548,7 @@ def build_net(
     V2SNet
         Ready for ``partial_fit``.
     """
-    own: list[Any] = []
+    own: list[Any] = [("accuracy", EpochAccuracy())]
     refit = getattr(mapping, "refit_each_epoch", False)
     if refit and isinstance(module.head, MatrixHead):
         own.append(("refit_mapping", RefitMapping(mapping)))
@@ -537,6 +579,8 @@ def build_net(
         if validation is None
         else predefined_split(Dataset(*validation)),
         callbacks=[*own, *(callbacks or [])],
+        # skorch makes no group where no name fits, that is, without fine-tuning.
+        optimizer__param_groups=[(f"{SOURCE_PARAMETERS}*", {"lr": source_lr})],
         l2=l2,
         verbose=0,
         device=device,

@@ -361,7 +361,10 @@ def test_tensors_must_fit_the_architecture(tensors, message, tiny, damaged):
     [
         ({"kind": "classifier"}, "holds a 'classifier', not a 'source model'"),
         ({"kind": None}, "holds a None"),
-        ({"architecture": "resnet"}, r"'resnet'.*knows.*attrnn.*Update sklearn-v2s"),
+        (
+            {"architecture": "conformer"},
+            r"'conformer'.*knows.*attrnn.*Update sklearn-v2s",
+        ),
         ({"architecture": None}, r"header of .* has no \['architecture'\]"),
         ({"card": None, "classes": None}, r"has no \['classes', 'card'\]"),
         ({"classes": ["a", "b", "c"]}, r"expected \(3, 3\)"),

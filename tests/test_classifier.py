@@ -253,7 +253,7 @@ def test_fit_sets_the_documented_attributes(make, n_views):
     assert isinstance(fitted.net_, NeuralNet)
     assert [row["epoch"] for row in fitted.history_] == [1, 2, 3]
     for row in fitted.history_:
-        assert set(row) == {"epoch", "train_loss", "dur"}
+        assert set(row) == {"epoch", "train_loss", "train_accuracy", "dur"}
         assert all(type(value) is float for value in row.values())
     assert fitted.n_iter_ == 3
     assert type(fitted.n_iter_) is int

@@ -779,7 +779,7 @@ def test_training_learns_the_words(google, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"architecture": "resnet"},
+        {"architecture": "conformer"},
         {"front_end": "mfcc"},
         {"train_on": "test"},
         {"epochs": 0},

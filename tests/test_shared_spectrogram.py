@@ -33,7 +33,8 @@ def both_paths(front_end, placement, n_groups=1, dtype=torch.float32, seed=0):
     placed = placement.place(torch.randn(shape, generator=rng).to(dtype))
     delta = torch.randn(n_groups, KAPRE.input_length, generator=rng).to(dtype) * 0.1
     gain = 0.5 + torch.rand(n_groups, generator=rng).to(dtype)
-    weight = torch.randn(3, n_groups, KAPRE.n_frames, KAPRE.n_mels, generator=rng)
+    size = front_end.config.n_frames, front_end.config.n_mels
+    weight = torch.randn(3, n_groups, *size, generator=rng)
     shared = SharedSpectrogram(front_end.config, placement.mask())
     found = []
     for fast in (True, False):

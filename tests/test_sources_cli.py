@@ -294,4 +294,4 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["sources"])
     assert caught.value.code == 2
-    assert "{list,evaluate,verify,import,fetch}" in capsys.readouterr().err
+    assert "{list,evaluate,verify,import,fetch,logits}" in capsys.readouterr().err

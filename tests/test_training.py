@@ -93,6 +93,7 @@ def make_net(module, mapping, n_train, validation=None, **parameters):
         "max_epochs": 5,
         "batch_size": 4,
         "lr": 0.05,
+        "source_lr": 0.01,
         "lr_schedule": "constant",
         "l2": 0.0,
         "seed": 0,

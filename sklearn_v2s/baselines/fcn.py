@@ -68,7 +68,7 @@ class FCNClassifier(NetworkClassifier):
     module_ : nn.Sequential
         Normalised series to logits, on the CPU.
     history_ : list of dict
-        Losses and seconds of each epoch.
+        Losses, accuracies and seconds of each epoch.
     n_iter_ : int
         Epochs trained.
     n_features_in_ : int

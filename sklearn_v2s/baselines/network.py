@@ -23,6 +23,7 @@ from sklearn_v2s.baselines.modules import Head, Trained
 from sklearn_v2s.devices import resolve_device
 from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
 from sklearn_v2s.training import (
+    EpochAccuracy,
     EpochProgress,
     KeepState,
     V2SNet,
@@ -269,7 +270,7 @@ class NetworkClassifier(SeriesClassifier):
         device: torch.device,
     ) -> BaselineNet:
         batches = EvenBatches(n_train, self._batch_size(n_train), seed)
-        callbacks: list[Any] = []
+        callbacks: list[Any] = [("accuracy", EpochAccuracy())]
         if self.lr_schedule == "cosine":
             scheduler = LRScheduler(
                 torch.optim.lr_scheduler.CosineAnnealingLR,

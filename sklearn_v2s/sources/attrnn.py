@@ -13,7 +13,7 @@ from sklearn_v2s.sources.time_convolutions import convolve_frozen, frozen_on_cpu
 __all__ = ["AttRNN", "build_attrnn", "count_parameters"]
 
 # Keras' default; the published weights were trained with it.
-_BATCH_NORM_EPS = 1e-3
+BATCH_NORM_EPS = 1e-3
 
 
 class AttRNN(nn.Module):
@@ -57,14 +57,16 @@ class AttRNN(nn.Module):
         super().__init__()
         width = 2 * hidden_size
         self.conv1 = nn.Conv2d(1, 10, (5, 1), padding=(2, 0))
-        self.norm1 = nn.BatchNorm2d(10, eps=_BATCH_NORM_EPS)
+        self.norm1 = nn.BatchNorm2d(10, eps=BATCH_NORM_EPS)
         self.conv2 = nn.Conv2d(10, 1, (5, 1), padding=(2, 0))
-        self.norm2 = nn.BatchNorm2d(1, eps=_BATCH_NORM_EPS)
+        self.norm2 = nn.BatchNorm2d(1, eps=BATCH_NORM_EPS)
         self.lstm1 = nn.LSTM(n_mels, hidden_size, batch_first=True, bidirectional=True)
         self.lstm2 = nn.LSTM(width, hidden_size, batch_first=True, bidirectional=True)
         self.query = nn.Linear(width, width)
         self.dense1 = nn.Linear(width, 64)
         self.dense2 = nn.Linear(64, 32)
+        # A module, so that explanations can read the weights.
+        self.attention = nn.Softmax(dim=-1)
         self.output = nn.Linear(32, n_classes)
         self.embedding_size = 4 * width
 
@@ -90,7 +92,7 @@ class AttRNN(nn.Module):
         states1, _ = self.lstm1(features)
         states2, _ = self.lstm2(states1)
         query = self.query(states2[:, -1])
-        attention = torch.softmax((states2 @ query.unsqueeze(-1)).squeeze(-1), dim=-1)
+        attention = self.attention((states2 @ query.unsqueeze(-1)).squeeze(-1))
         context = (attention.unsqueeze(1) @ states2).squeeze(1)
         hidden = self.dense2(torch.relu(self.dense1(context)))
         embedding = torch.cat(

@@ -3,16 +3,20 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from sklearn_v2s.sources import resnet, tcn, vggish
 from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig
 from sklearn_v2s.sources.kernel_bank import KernelBankConfig
+from sklearn_v2s.sources.unet_attrnn import build_unet_attrnn
 from sklearn_v2s.sources.wavebank import build_wavebank
+from sklearn_v2s.sources.yamnet import build_yamnet
 from sklearn_v2s.tensor_file import (
     TensorFileError,
     read_tensor_file,
@@ -46,8 +50,31 @@ class Architecture(NamedTuple):
     front_ends: dict[str, Any]
 
 
+def _log_mel(build: Callable[..., SourceModel], **sizes: Any) -> Architecture:
+    made = partial(build, **sizes) if sizes else build
+    return Architecture(made, FrontEndConfig, FRONT_ENDS)
+
+
+# The sizes of the paper have names of their own: those without are for a CPU.
 ARCHITECTURES = {
-    "attrnn": Architecture(build_attrnn, FrontEndConfig, FRONT_ENDS),
+    "attrnn": _log_mel(build_attrnn),
+    "unet-attrnn": _log_mel(build_unet_attrnn),
+    "resnet": _log_mel(resnet.build_resnet),
+    "resnet-paper": _log_mel(
+        resnet.build_resnet, width=resnet.PAPER_WIDTH, architecture="resnet-paper"
+    ),
+    "tcn": _log_mel(tcn.build_tcn),
+    "tcn-paper": _log_mel(
+        tcn.build_tcn, width=tcn.PAPER_WIDTH, architecture="tcn-paper"
+    ),
+    "vggish": _log_mel(vggish.build_vggish),
+    "vggish-paper": _log_mel(
+        vggish.build_vggish,
+        width=vggish.PAPER_WIDTH,
+        dense=True,
+        architecture="vggish-paper",
+    ),
+    "yamnet": _log_mel(build_yamnet),
     "wavebank": Architecture(
         build_wavebank, KernelBankConfig, {"kernel-bank": KernelBankConfig()}
     ),

@@ -15,6 +15,8 @@ __all__ = [
     "SourceReference",
     "check_source",
     "freeze",
+    "independent_copy",
+    "to_inference",
 ]
 
 
@@ -139,11 +141,12 @@ def freeze(source: nn.Module) -> nn.Module:
         The same object.
     """
     source.requires_grad_(False)
-    _to_inference(source)
+    to_inference(source)
     return source
 
 
-def _to_inference(source: nn.Module) -> None:
+def to_inference(source: nn.Module) -> None:
+    """Bring a source into the modes in which it is heard; see `freeze`."""
     source.eval()
     for module in source.modules():
         if isinstance(module, nn.RNNBase) and module.dropout == 0:
@@ -161,6 +164,26 @@ def copy_source(source: nn.Module) -> nn.Module:
     for module in inside:
         memo[id(module)].__setstate__(copy.deepcopy(vars(module), memo))
     return copy.deepcopy(source, memo)
+
+
+def independent_copy(source: nn.Module) -> nn.Module:
+    """Return a copy of a source that may be changed: it has no name to be found by.
+
+    Parameters
+    ----------
+    source : nn.Module
+        Frozen source; it stays as it is.
+
+    Returns
+    -------
+    nn.Module
+        A copy in the same modes, that pickles with its own weights.
+    """
+    copied = copy_source(source)
+    for module in copied.modules():
+        if isinstance(module, SourceModel):
+            module.reference = None
+    return copied
 
 
 def check_source(source: Any) -> nn.Module:
@@ -229,7 +252,7 @@ that meets the source contract, got str. See the documentation of SourceModel.
     ):
         try:
             # Batch normalisation in training mode would learn from the probe.
-            _to_inference(source)
+            to_inference(source)
             _probe(source, name, length, n_classes, embedding_size)
         finally:
             for module, training in modes:

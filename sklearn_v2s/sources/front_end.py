@@ -28,7 +28,10 @@ class FrontEndConfig:
     input_length : int, default=16000
         Length of the waveform in samples.
     n_fft : int, default=1024
-        Length of the analysis window (periodic Hann) and of the transform, in samples.
+        Length of the transform, in samples.
+    window_length : int, default=None
+        Length of the analysis window (periodic Hann), in samples; zeros follow it up to
+        `n_fft`. None means `n_fft`.
     hop_length : int, default=128
         Distance between two frames, in samples.
     pad_left, pad_right : int, default=448
@@ -42,6 +45,9 @@ class FrontEndConfig:
         Formula of the mel scale.
     mel_norm : {"slaney", None}, default="slaney"
         ``"slaney"`` divides each triangle by its width.
+    mel_slopes : {"hertz", "mel"}, default="hertz"
+        Scale on which the sides of the triangles are straight. TensorFlow has
+        ``"mel"``, and no weight for the constant part of the signal.
     power : {1.0, 2.0}, default=2.0
         Exponent of the magnitude that the mel bands add up.
     compression : {"decibel", "log"}, default="decibel"
@@ -50,6 +56,9 @@ class FrontEndConfig:
         logarithm of mel plus `log_offset`.
     log_offset : float, default=1e-6
         Added before the logarithm, for ``compression="log"``.
+    standardisation : {"clip", None}, default="clip"
+        ``"clip"`` gives each clip mean 0 and standard deviation 1; None leaves the
+        compressed bands as they are.
 
     References
     ----------
@@ -66,6 +75,7 @@ class FrontEndConfig:
     sample_rate: int = 16000
     input_length: int = 16000
     n_fft: int = 1024
+    window_length: int | None = None
     hop_length: int = 128
     pad_left: int = 448
     pad_right: int = 448
@@ -74,22 +84,31 @@ class FrontEndConfig:
     f_max: float = 8000.0
     mel_scale: Literal["slaney", "htk"] = "slaney"
     mel_norm: Literal["slaney"] | None = "slaney"
+    mel_slopes: Literal["hertz", "mel"] = "hertz"
     power: float = 2.0
     compression: Literal["decibel", "log"] = "decibel"
     log_offset: float = 1e-6
+    standardisation: Literal["clip"] | None = "clip"
 
     def __post_init__(self) -> None:
         for name, known in (
             ("mel_scale", ("slaney", "htk")),
             ("mel_norm", ("slaney", None)),
+            ("mel_slopes", ("hertz", "mel")),
             ("power", (1.0, 2.0)),
             ("compression", ("decibel", "log")),
+            ("standardisation", ("clip", None)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"front end: {name} must be one of {known}, got "
                     f"{getattr(self, name)!r}."
                 )
+        if not 1 <= (self.window_length or self.n_fft) <= self.n_fft:
+            raise ValueError(
+                f"front end: window_length must be from 1 to n_fft={self.n_fft}, got "
+                f"{self.window_length}."
+            )
         if self.n_frames < 1:
             raise ValueError(
                 f"front end: {self.input_length} samples with {self.pad_left} and "
@@ -124,6 +143,43 @@ FRONT_ENDS: dict[str, FrontEndConfig] = {
         mel_norm=None,
         power=1.0,
         compression="log",
+    ),
+    # YAMNet: TensorFlow's mel bands of magnitudes, not standardised. One second is
+    # filled up with zeros to two patches of 96 frames, the second 48 frames later.
+    "yamnet": FrontEndConfig(
+        n_fft=512,
+        window_length=400,
+        hop_length=160,
+        pad_left=0,
+        pad_right=7392,
+        n_mels=64,
+        f_min=125.0,
+        f_max=7500.0,
+        mel_scale="htk",
+        mel_norm=None,
+        mel_slopes="mel",
+        power=1.0,
+        compression="log",
+        log_offset=1e-3,
+        standardisation=None,
+    ),
+    # The same bands as VGGish hears them: one patch of 96 frames.
+    "vggish": FrontEndConfig(
+        n_fft=512,
+        window_length=400,
+        hop_length=160,
+        pad_left=0,
+        pad_right=112,
+        n_mels=64,
+        f_min=125.0,
+        f_max=7500.0,
+        mel_scale="htk",
+        mel_norm=None,
+        mel_slopes="mel",
+        power=1.0,
+        compression="log",
+        log_offset=1e-2,
+        standardisation=None,
     ),
 }
 
@@ -181,10 +237,16 @@ def mel_filter_bank(config: FrontEndConfig) -> np.ndarray:
         config.n_mels + 2,
     )
     edges = _mel_to_hz(edges_mel, config.mel_scale)
-    widths = np.diff(edges)
-    rising = (bins[None, :] - edges[:-2, None]) / widths[:-1, None]
-    falling = (edges[2:, None] - bins[None, :]) / widths[1:, None]
+    if config.mel_slopes == "mel":
+        corners, places = edges_mel, _hz_to_mel(bins, config.mel_scale)
+    else:
+        corners, places = edges, bins
+    widths = np.diff(corners)
+    rising = (places[None, :] - corners[:-2, None]) / widths[:-1, None]
+    falling = (corners[2:, None] - places[None, :]) / widths[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
+    if config.mel_slopes == "mel":
+        filters[:, 0] = 0.0
     if config.mel_norm == "slaney":
         filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return filters
@@ -214,9 +276,11 @@ class LogMelFrontEnd(nn.Module):
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
         self.config = config
+        length = config.window_length or config.n_fft
+        window = torch.hann_window(length, dtype=torch.float64).float()
         self.register_buffer(
             "window",
-            torch.hann_window(config.n_fft, dtype=torch.float64).float(),
+            functional.pad(window, (0, config.n_fft - length)),
             persistent=False,
         )
         filters = torch.from_numpy(mel_filter_bank(config)).float()
@@ -266,7 +330,7 @@ class LogMelFrontEnd(nn.Module):
         return torch.matmul(energy.transpose(-1, -2), self.filter_bank.T)
 
     def standardise(self, mel: Tensor) -> Tensor:
-        """Return the features: compressed mel bands, standardised for each clip.
+        """Return the features: compressed mel bands, standardised if so configured.
 
         Parameters
         ----------
@@ -276,7 +340,8 @@ class LogMelFrontEnd(nn.Module):
         Returns
         -------
         Tensor of shape (..., n_frames, n_mels)
-            Mean 0 and population standard deviation 1 for each clip.
+            With ``config.standardisation="clip"`` of mean 0 and population standard
+            deviation 1 for each clip.
         """
         if self.config.compression == "decibel":
             # 10 log10 of the amplitude, as kapre, written on the power: the square
@@ -286,6 +351,8 @@ class LogMelFrontEnd(nn.Module):
             level = level.clamp_min(_DECIBEL_FLOOR)
         else:
             level = torch.log(mel + self.config.log_offset)
+        if self.config.standardisation is None:
+            return level
         mean = level.mean((-2, -1), keepdim=True)
         centred = level - mean
         # The slope of a square root is infinite at zero, the value of a constant

@@ -112,7 +112,7 @@ def reading(path: Path) -> Iterator[None]:
     ) as error:
         # It can fail anywhere below HDF5, JSON and the walk through both.
         raise CheckpointError(
-            f"{path} is not an intact Keras HDF5 file of AttRNN weights: {error!r}. "
+            f"{path} is not an intact Keras HDF5 file of weights: {error!r}. "
             "Expected what Keras 2 writes with save or save_weights to a .h5 file; "
             "get the file again from where it came."
         ) from error

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of published Keras weights of AttRNN."""
+"""Import of published Keras weights: AttRNN, U-Net AttRNN and YAMNet."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.checkpoint import CheckpointError
@@ -21,7 +20,20 @@ from sklearn_v2s.sources.keras_file import (
     read_keras_file,
     reading,
 )
-from sklearn_v2s.sources.keras_front_end import is_mel_layer, read_front_end
+from sklearn_v2s.sources.keras_front_end import read_front_end
+from sklearn_v2s.sources.keras_layers import (
+    CONVOLUTION,
+    DENSE,
+    DEPTHWISE,
+    LSTM,
+    NORM,
+    convert_layer,
+    is_cudnn,
+    layer_kind,
+    match_layers,
+)
+from sklearn_v2s.sources.unet_attrnn import build_unet_attrnn
+from sklearn_v2s.sources.yamnet import N_STEPS, audioset_classes, build_yamnet
 
 __all__ = ["SPEECH_COMMANDS_CLASSES", "import_keras_h5"]
 
@@ -33,117 +45,116 @@ SPEECH_COMMANDS_CLASSES: tuple[str, ...] = (
     *("happy", "house", "learn", "marvin", "sheila", "tree", "visual", "wow"),
 )
 
-_N_GATES = 4
-_CONVOLUTION = "convolution"
-_NORM = "batch normalisation"
-_LSTM = "bidirectional LSTM"
-_DENSE = "dense"
-_MEL = "mel spectrogram"
 
-# Names in a file carry arbitrary numbers: layers are matched by kind and order.
-_MODULES: dict[str, tuple[str, ...]] = {
-    _CONVOLUTION: ("conv1", "conv2"),
-    _NORM: ("norm1", "norm2"),
-    _LSTM: ("lstm1", "lstm2"),
-    _DENSE: ("query", "dense1", "dense2", "output"),
-}
-# Parameter of torch: its name in Keras, and the axes of the Keras array in the order of
-# torch. Keras orders the LSTM gates i, f, c, o and torch i, f, g, o: that is the same.
-_VECTOR, _MATRIX, _KERNEL = (0,), (1, 0), (3, 2, 0, 1)
-_RULES: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
-    _CONVOLUTION: {"weight": ("kernel", _KERNEL), "bias": ("bias", _VECTOR)},
-    _NORM: {
-        "weight": ("gamma", _VECTOR),
-        "bias": ("beta", _VECTOR),
-        "running_mean": ("moving_mean", _VECTOR),
-        "running_var": ("moving_variance", _VECTOR),
-    },
-    _LSTM: {
-        f"{parameter}{suffix}": (f"{direction} {name}", axes)
-        for direction, suffix in (("forward", ""), ("backward", "_reverse"))
-        for parameter, name, axes in (
-            ("weight_ih_l0", "kernel", _MATRIX),
-            ("weight_hh_l0", "recurrent_kernel", _MATRIX),
-            ("bias_ih_l0", "bias", _VECTOR),
-        )
-    },
-    _DENSE: {"weight": ("kernel", _MATRIX), "bias": ("bias", _VECTOR)},
-}
+class _Layout(NamedTuple):
+    """How a network is stored in a file.
 
-# What a described layer must say, as far as it says anything about it.
+    Attributes
+    ----------
+    title : str
+        What errors call it.
+    build : callable
+        As of `sklearn_v2s.sources.checkpoint.Architecture`.
+    modules : dict
+        For each kind of layer the modules of that kind, in their order.
+    absent : frozenset of str
+        Weights of such layers that it has not.
+    settings : dict
+        What a described layer must say, as far as it says anything about it.
+    dense_activations : tuple of str
+        Of the dense layers, in their order.
+    """
+
+    title: str
+    build: Callable[[FrontEndConfig, Sequence[str]], SourceModel]
+    modules: dict[str, tuple[str, ...]]
+    absent: frozenset[str]
+    settings: dict[str, dict[str, Any]]
+    dense_activations: tuple[str, ...]
+
+
 _LSTM_SETTINGS = {
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
     "return_sequences": True,
     "go_backwards": False,
 }
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "Conv2D": {
-        "activation": "relu",
-        "padding": "same",
-        "strides": [1, 1],
-        "dilation_rate": [1, 1],
-        "data_format": "channels_last",
-    },
-    "BatchNormalization": {"epsilon": 1e-3},
-    "Bidirectional": {"merge_mode": "concat"},
-    "LSTM": _LSTM_SETTINGS,
-    "CuDNNLSTM": _LSTM_SETTINGS,
-    "Melspectrogram": {
-        "padding": "same",
-        "power_spectrogram": 2.0,
-        "power_melgram": 1.0,
-        "return_decibel_melgram": True,
-    },
-    "Normalization2D": {"int_axis": 0},
+_CONVOLUTION_SETTINGS = {
+    "padding": "same",
+    "dilation_rate": [1, 1],
+    "data_format": "channels_last",
 }
-_DENSE_ACTIVATIONS = ("linear", "relu", "linear", "softmax")
+_ATTRNN = _Layout(
+    title="an AttRNN",
+    build=build_attrnn,
+    modules={
+        CONVOLUTION: ("conv1", "conv2"),
+        NORM: ("norm1", "norm2"),
+        LSTM: ("lstm1", "lstm2"),
+        DENSE: ("query", "dense1", "dense2", "output"),
+    },
+    absent=frozenset(),
+    settings={
+        "Conv2D": {**_CONVOLUTION_SETTINGS, "activation": "relu", "strides": [1, 1]},
+        "BatchNormalization": {"epsilon": 1e-3},
+        "Bidirectional": {"merge_mode": "concat"},
+        "LSTM": _LSTM_SETTINGS,
+        "CuDNNLSTM": _LSTM_SETTINGS,
+        "Melspectrogram": {
+            "padding": "same",
+            "power_spectrogram": 2.0,
+            "power_melgram": 1.0,
+            "return_decibel_melgram": True,
+        },
+        "Normalization2D": {"int_axis": 0},
+    },
+    dense_activations=("linear", "relu", "linear", "softmax"),
+)
+_UNET_ATTRNN = _ATTRNN._replace(
+    title="a U-Net AttRNN",
+    build=build_unet_attrnn,
+    modules=_ATTRNN.modules
+    | {
+        CONVOLUTION: ("conv1", "conv2", "conv3", "conv4"),
+        NORM: ("norm1", "norm2", "norm3", "norm4"),
+    },
+    settings=_ATTRNN.settings | {"Concatenate": {"axis": 3}},
+)
+_YAMNET = _Layout(
+    title="a YAMNet",
+    build=build_yamnet,
+    modules={
+        # The first convolution is a full one; then those for each map and across maps
+        # take turns.
+        CONVOLUTION: tuple(f"steps.{step}.conv" for step in range(0, N_STEPS, 2)),
+        DEPTHWISE: tuple(f"steps.{step}.conv" for step in range(1, N_STEPS, 2)),
+        NORM: tuple(f"steps.{step}.norm" for step in range(N_STEPS)),
+        DENSE: ("output",),
+    },
+    absent=frozenset({f"{CONVOLUTION} bias", f"{NORM} gamma"}),
+    settings={
+        "Conv2D": _CONVOLUTION_SETTINGS | {"activation": "linear"},
+        "DepthwiseConv2D": _CONVOLUTION_SETTINGS | {"activation": "linear"},
+        "BatchNormalization": {"epsilon": 1e-4},
+    },
+    dense_activations=("linear",),
+)
 
 
-def _kind(layer: KerasLayer) -> str:
-    names = layer.weights.keys()
-    if any(name.endswith("recurrent_kernel") for name in names):
-        return _LSTM
-    if "moving_variance" in names:
-        return _NORM
-    if "kernel" in names:
-        return _CONVOLUTION if layer.weights["kernel"].ndim == 4 else _DENSE
-    if is_mel_layer(layer):
-        return _MEL
-    raise CheckpointError(
-        f"layer {layer.name!r} with the weights {sorted(names)} is of no kind that an "
-        f"AttRNN has: {[*_MODULES, _MEL]}. Only AttRNN models can be imported."
-    )
+def _find_layout(layers: list[KerasLayer]) -> _Layout:
+    kinds = Counter(layer_kind(layer) for layer in layers)
+    if kinds[DEPTHWISE]:
+        return _YAMNET
+    n_convolutions = len(_UNET_ATTRNN.modules[CONVOLUTION])
+    return _UNET_ATTRNN if kinds[CONVOLUTION] == n_convolutions else _ATTRNN
 
 
-def _match_layers(layers: list[KerasLayer]) -> dict[str, KerasLayer]:
-    """Return the layers under the names of the modules of `AttRNN`."""
-    matched: dict[str, KerasLayer] = {}
-    for kind, modules in _MODULES.items():
-        found = [layer for layer in layers if _kind(layer) == kind]
-        if len(found) != len(modules):
-            names = ", ".join(layer.name for layer in found) or "none"
-            raise CheckpointError(
-                f"it has {len(found)} {kind} layers ({names}), an AttRNN has "
-                f"{len(modules)}."
-            )
-        wanted = {name for name, _ in _RULES[kind].values()}
-        for layer in found:
-            if layer.weights.keys() != wanted:
-                raise CheckpointError(
-                    f"layer {layer.name!r} ({kind}) has the weights "
-                    f"{sorted(layer.weights)}, expected {sorted(wanted)}."
-                )
-        matched |= dict(zip(modules, found, strict=True))
-    return matched
-
-
-def _check_described(described: list[DescribedLayer]) -> None:
+def _check_described(described: list[DescribedLayer], layout: _Layout) -> None:
     dense = [layer for layer in described if layer.kind == "Dense"]
-    wanted = [(layer, _SETTINGS.get(layer.kind, {})) for layer in described]
+    wanted = [(layer, layout.settings.get(layer.kind, {})) for layer in described]
     wanted += [
         (layer, {"activation": activation})
-        for layer, activation in zip(dense, _DENSE_ACTIVATIONS, strict=False)
+        for layer, activation in zip(dense, layout.dense_activations, strict=False)
     ]
     for layer, settings in wanted:
         for key, expected in settings.items():
@@ -151,22 +162,16 @@ def _check_described(described: list[DescribedLayer]) -> None:
             if seen != expected:
                 raise CheckpointError(
                     f"layer {layer.config.get('name')!r} ({layer.kind}) has "
-                    f"{key}={seen!r}. The AttRNN of this package computes "
-                    f"{key}={expected!r} and would give other results with these "
+                    f"{key}={seen!r}. This package computes {key}={expected!r} "
+                    f"for {layout.title} and would give other results with these "
                     "weights; they cannot be imported."
                 )
-
-
-def _is_cudnn(layer: KerasLayer) -> bool:
-    # CuDNNLSTM keeps a bias of the input and one of the state, LSTM their sum.
-    units = layer.weights["forward recurrent_kernel"].shape[0]
-    return layer.weights["forward bias"].shape == (2 * _N_GATES * units,)
 
 
 def _check_undescribed(lstm: KerasLayer, keras_version: str) -> None:
     # Until Keras 2.3 the default of LSTM, unlike that of CuDNNLSTM, was the hard
     # sigmoid, and a weights-only file does not say what was used.
-    if not keras_version or _is_cudnn(lstm):
+    if not keras_version or is_cudnn(lstm):
         return
     major, minor = keras_version.split("-")[0].split(".")[:2]
     if (int(major), int(minor)) < (2, 3):
@@ -178,51 +183,29 @@ def _check_undescribed(lstm: KerasLayer, keras_version: str) -> None:
         )
 
 
-def _without_cudnn(layer: KerasLayer) -> KerasLayer:
-    """Return CuDNNLSTM weights in the layout of the plain LSTM."""
-    weights = dict(layer.weights)
-    for direction in ("forward", "backward"):
-        # For each gate CuDNN stores (units, inputs) row by row, and Keras writes the
-        # transposed shape over it.
-        for name in (f"{direction} kernel", f"{direction} recurrent_kernel"):
-            gates = np.split(weights[name], _N_GATES, axis=1)
-            weights[name] = np.hstack(
-                [gate.reshape(gate.shape[::-1]).T for gate in gates]
-            )
-        bias = weights[f"{direction} bias"]
-        weights[f"{direction} bias"] = bias.reshape(2, -1).sum(axis=0)
-    return KerasLayer(layer.name, weights)
-
-
-def _convert(layer: KerasLayer, module: str, state: dict[str, Tensor]) -> None:
-    """Put the weights of a layer into a state dictionary of `SourceModel`."""
-    kind = _kind(layer)
-    if kind == _LSTM and _is_cudnn(layer):
-        layer = _without_cudnn(layer)
-    for parameter, (name, axes) in _RULES[kind].items():
-        array = layer.weights[name]
-        target = state[f"network.{module}.{parameter}"]
-        expected = tuple(target.shape[axes.index(axis)] for axis in range(len(axes)))
-        if array.shape != expected:
-            raise CheckpointError(
-                f"{name} of layer {layer.name!r} ({kind}) has the shape "
-                f"{array.shape}, expected {expected}."
-            )
-        target.copy_(torch.from_numpy(np.ascontiguousarray(array.transpose(axes))))
-        if parameter.startswith("bias_ih"):
-            # torch adds up two biases, of which Keras has the sum.
-            state[f"network.{module}.{parameter.replace('_ih', '_hh')}"].zero_()
+def _check_yamnet_front_end(config: FrontEndConfig | None) -> FrontEndConfig:
+    # The file does not hold it, or only as TensorFlow's operations in a description.
+    own = FRONT_ENDS["yamnet"]
+    if config not in (None, own):
+        raise CheckpointError(
+            "it holds the weights of a YAMNet, whose front end is another one than "
+            "was asked for. Leave front_end out, or give 'yamnet'."
+        )
+    return own
 
 
 def _check_classes(classes: Sequence[str] | None, n_outputs: int) -> list[str]:
     if classes is None:
-        if n_outputs != len(SPEECH_COMMANDS_CLASSES):
+        known = {
+            len(names): names for names in (SPEECH_COMMANDS_CLASSES, audioset_classes())
+        }
+        if n_outputs not in known:
             raise ValueError(
                 f"the file has {n_outputs} outputs and does not name them; only the "
-                f"order of {len(SPEECH_COMMANDS_CLASSES)} outputs is known. Give "
+                f"order of {' and of '.join(map(str, known))} outputs is known. Give "
                 f"classes, {n_outputs} names in the order of the outputs."
             )
-        return list(SPEECH_COMMANDS_CLASSES)
+        return list(known[n_outputs])
     if isinstance(classes, str) or not (len(set(classes)) == len(classes) == n_outputs):
         raise ValueError(
             f"classes must be {n_outputs} different names, one for each output of the "
@@ -236,12 +219,13 @@ def import_keras_h5(
     classes: Sequence[str] | None = None,
     front_end: FrontEndConfig | str | None = None,
 ) -> SourceModel:
-    """Read published Keras weights of AttRNN.
+    """Read published Keras weights of AttRNN, U-Net AttRNN or YAMNet.
 
-    Two kinds of files are known: ``model-attRNN.h5`` of the later release of the
-    network by its author, with the mel matrix in its description, and the
-    ``pr_attRNN.h5`` of the Voice2Series release, with a layer of kapre 0.2.0. Both may
-    be a whole model or weights only. Layers are matched by kind, order and shape.
+    Known are ``model-attRNN.h5`` of the later release of AttRNN by its author, with
+    the mel matrix in its description; ``pr_attRNN.h5`` and ``pr_UattRNN.h5`` of the
+    Voice2Series release, with a layer of kapre 0.2.0; and ``yamnet.h5`` of the
+    TensorFlow model garden. Each may be a whole model or weights only. Layers are
+    matched by kind, order and shape.
 
     Nothing in the file is executed. The functions that a whole model carries as byte
     code, above all the one that chooses the time step of the attention's query, are
@@ -255,11 +239,13 @@ def import_keras_h5(
         The ``.h5`` file.
     classes : sequence of str, default=None
         Names of the outputs, in their order. None means the order of Google Speech
-        Commands v2 in both releases, for 36 outputs.
+        Commands v2 in both releases, for 36 outputs, and that of AudioSet in YAMNet,
+        for 521.
     front_end : FrontEndConfig or str, default=None
         The front end that the network was trained with, or its name in `FRONT_ENDS`.
         None means the one that the file holds; weights alone may hold none. What the
         file says about its front end must agree with it, and its mel matrix is used.
+        A YAMNet has the front end ``"yamnet"`` and no other.
 
     Returns
     -------
@@ -298,12 +284,17 @@ def import_keras_h5(
     import_h5py()
     with reading(path):
         file = read_keras_file(path)
-        layers = _match_layers(file.layers)
-        if file.described is None:
+        layout = _find_layout(file.layers)
+        layers = match_layers(file.layers, layout.title, layout.modules, layout.absent)
+        if file.described is not None:
+            _check_described(file.described, layout)
+        elif LSTM in layout.modules:
             _check_undescribed(layers["lstm1"], file.keras_version)
+        mel_matrix = None
+        if layout is _YAMNET:
+            config = _check_yamnet_front_end(config)
         else:
-            _check_described(file.described)
-        config, mel_matrix = read_front_end(file, config)
+            config, mel_matrix = read_front_end(file, config)
     if config is None:
         raise ValueError(
             f"{path} holds weights only and no front end. Give front_end, a "
@@ -313,11 +304,11 @@ def import_keras_h5(
     # Building draws random weights that are replaced at once; torch's global generator
     # must not notice.
     with torch.random.fork_rng(devices=[]):
-        source = build_attrnn(config, names)
+        source = layout.build(config, names)
     state = source.state_dict()
     with reading(path):
         for module, layer in layers.items():
-            _convert(layer, module, state)
+            convert_layer(layer, module, layout.absent, state)
     if mel_matrix is not None:
         state["front_end.filter_bank"].copy_(torch.from_numpy(mel_matrix.T))
     return freeze(source)  # type: ignore[return-value]

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of source models, and the one place where they are loaded."""
 
+import hashlib
 import json
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from sklearn_v2s.sources.contract import (
     copy_source,
     freeze,
 )
+from sklearn_v2s.sources.torchaudio_bundle import PREFIX, bundle_file, read_bundle
 
 __all__ = [
     "list_sources",
@@ -108,9 +111,20 @@ def register_source(name: str, factory: Callable[[], nn.Module]) -> None:
 
 
 def _load_file(name: str, path: Path, sha256: str | None) -> SourceModel:
-    source, _, found = load_checkpoint(path, sha256)
+    if name.startswith(PREFIX):
+        assert sha256 is not None
+        source, found = read_bundle(name, path), sha256
+    else:
+        source, _, found = load_checkpoint(path, sha256)
     source.reference = SourceReference(name, found)
     return source
+
+
+@lru_cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    # Bundles are as large as gigabytes: hashed once for each state of the file.
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
@@ -120,9 +134,10 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
     ----------
     source : str, path-like or nn.Module
         A name of `list_sources`, a shipped one with ``":untrained"`` behind it for the
-        same architecture with random weights (a control), the path of a
-        ``.safetensors`` checkpoint, or a module that meets the source contract. A
-        module is copied, the copy is frozen.
+        same architecture with random weights (a control), ``"torchaudio:NAME"`` or
+        ``"torchaudio:NAME:LAYER"`` for a bundle of ``torchaudio.pipelines`` and a layer
+        of it, the path of a ``.safetensors`` checkpoint, or a module that meets the
+        source contract. A module is copied, the copy is frozen.
     dtype : torch.dtype, default=torch.float32
         Precision of the weights.
 
@@ -153,6 +168,11 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
             return _load_shared(name, path, sha256, dtype)
         if name.removesuffix(_UNTRAINED) in _manifest():
             return _frozen_copy(_untrained(name.removesuffix(_UNTRAINED)), dtype)
+        if name.startswith(PREFIX):
+            path = bundle_file(name)
+            about = path.stat()
+            sha256 = _digest(path, about.st_size, about.st_mtime_ns)
+            return _load_shared(name, path, sha256, dtype)
         path = Path(name)
         if path.suffix == ".safetensors":
             if not path.is_file():
@@ -162,7 +182,8 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
             return _load_shared(name, path, None, dtype)
         raise ValueError(
             f"unknown source {name!r}. Choose one of {sorted(list_sources())}, give "
-            "the path of a .safetensors checkpoint, or hand in a torch.nn.Module."
+            "'torchaudio:NAME' for a bundle of torchaudio, the path of a .safetensors "
+            "checkpoint, or hand in a torch.nn.Module."
         )
     if isinstance(source, SourceModel) and source.reference is not None:
         name, sha256 = source.reference

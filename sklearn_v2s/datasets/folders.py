@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["list_datasets", "load_dataset"]
+from sklearn_v2s.datasets.files import aeon_datasets, load_file
+
+__all__ = ["check_split", "find_file", "list_datasets", "load_dataset"]
 
 _SPLITS = ("train", "test")
 # In the order of preference: the first needs nothing beyond numpy.
 _SUFFIXES = (".tsv", ".ts")
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Raise if a split is none of the two that the archive has."""
     if split not in _SPLITS:
         raise ValueError(f"split={split!r} is unknown; choose 'train' or 'test'.")
 
 
-def _find_file(folder: Path, name: str, split: str) -> Path | None:
+def find_file(folder: Path, name: str, split: str) -> Path | None:
+    """Return the file of one part of a dataset, or None."""
     for suffix in _SUFFIXES:
         path = folder / name / f"{name}_{split.upper()}{suffix}"
         if path.is_file():
@@ -68,7 +72,7 @@ def list_datasets(
     """
     folder = Path(folder)
     for split in splits:
-        _check_split(split)
+        check_split(split)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"folder={str(folder)!r} is not there; give a folder that holds "
@@ -77,7 +81,7 @@ def list_datasets(
     return sorted(
         path.name
         for path in folder.iterdir()
-        if all(_find_file(folder, path.name, split) for split in splits)
+        if all(find_file(folder, path.name, split) for split in splits)
     )
 
 
@@ -129,53 +133,17 @@ def load_dataset(
     >>> X.shape, y.tolist()
     ((2, 2), [1, -1])
     """
-    _check_split(split)
+    check_split(split)
     if folder is None:
-        return _aeon_datasets().load_classification(name, split=split)
-    path = _find_file(Path(folder), name, split)
+        return aeon_datasets().load_classification(name, split=split)
+    path = find_file(Path(folder), name, split)
     if path is None:
         there = list_datasets(folder, splits=[split])
         raise FileNotFoundError(
             f"name={name!r}: {str(folder)!r} has no "
             f"{name}/{name}_{split.upper()}.tsv and no .ts; it has {there}."
         )
-    if path.suffix == ".ts":
-        return _aeon_datasets().load_from_ts_file(str(path))
-    return _read_tsv(path)
-
-
-def _aeon_datasets() -> Any:
-    try:
-        from aeon import datasets
-    except ImportError as error:
-        raise ImportError(
-            ".ts files and aeon's archive need aeon: "
-            'pip install "sklearn-v2s[benchmark]"'
-        ) from error
-    return datasets
-
-
-def _read_tsv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with open(path, encoding="utf-8") as stream:
-        n_columns = stream.readline().count("\t") + 1
-    if n_columns < 2:
-        raise ValueError(
-            f"{path.name} does not begin with a label and numbers, separated by tabs."
-        )
-    try:
-        # Two passes, so that no series is ever held as text.
-        labels = np.loadtxt(path, dtype=str, delimiter="\t", usecols=0, ndmin=1)
-        series = np.loadtxt(path, delimiter="\t", usecols=range(1, n_columns), ndmin=2)
-    except (ValueError, IndexError) as error:
-        raise ValueError(
-            f"{path.name} is not a label and numbers on each line, separated by tabs: "
-            f"{error}"
-        ) from error
-    try:
-        numbers = labels.astype(np.float64)
-    except ValueError:
-        return series, labels
-    # Some editions of the archive write 1.0000000e+00 for the label 1.
-    if np.array_equal(numbers, np.rint(numbers)):
-        return series, numbers.astype(np.int64)
-    return series, labels
+    X, y = load_file(path)
+    if y is None:
+        raise ValueError(f"{path.name} has no labels.")
+    return X, y

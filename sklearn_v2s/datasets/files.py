@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Series from single files: .ts, .tsv, .csv and .npy."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "SUFFIXES",
+    "aeon_datasets",
+    "load_file",
+    "load_labels",
+    "plain_labels",
+]
+
+_DELIMITERS = {".tsv": "\t", ".csv": ","}
+_DELIMITER_NAMES = {"\t": "tabs", ",": "commas"}
+SUFFIXES = (".ts", *_DELIMITERS, ".npy")
+
+
+def load_file(
+    path: str | os.PathLike[str], labelled: bool = True
+) -> tuple[Any, np.ndarray | None]:
+    r"""Load the series of one file.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.tsv`` (tabs) or ``.csv`` (commas): a series on each line; a line of names at
+        the top is skipped. ``.npy``: an array of numbers, of shape (n, n_timepoints)
+        or (n, n_channels, n_timepoints). ``.ts``: read by aeon.
+    labelled : bool, default=True
+        Whether the first column of a table (``.tsv``, ``.csv``, or ``.npy`` of two
+        dimensions) is the label, as in the UCR archive. ``.ts`` files say themselves
+        whether they have labels.
+
+    Returns
+    -------
+    X : ndarray of shape (n, n_timepoints) or (n, n_channels, n_timepoints), or list
+        Series as the file has them; a list of ndarrays of shape (n_channels,
+        n_timepoints) where lengths differ.
+    y : ndarray of shape (n,) or None
+        Labels as they stand: integers stay integers, all else is text. None if the file
+        has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If aeon is needed and missing.
+    ValueError
+        If the file is of another kind, or is not what its name says.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_v2s.datasets import load_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "waves.csv"
+    ...     _ = path.write_text("up,0.5,0.7,0.9\ndown,0.3,0.2,0.1\n")
+    ...     X, y = load_file(path)
+    >>> X.shape, y.tolist()
+    ((2, 3), ['up', 'down'])
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{path.name} ends in {path.suffix!r}; series are read from "
+            f"{', '.join(SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} is not there, or is no file.")
+    if path.suffix == ".ts":
+        return _read_ts(path)
+    if path.suffix == ".npy":
+        return _read_npy(path, labelled)
+    return _read_table(path, _DELIMITERS[path.suffix], labelled)
+
+
+def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    r"""Load labels that have a file of their own.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.npy``: an array of shape (n,) of numbers or text. Anything else is text with
+        a label on each line.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Labels as they stand: integers stay integers, all else is text.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file holds no labels, or an array of another shape.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_v2s.datasets import load_labels
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "labels.txt"
+    ...     _ = path.write_text("1\n-1\n")
+    ...     load_labels(path)
+    array([ 1, -1])
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        labels = np.load(path, allow_pickle=False)
+        if not isinstance(labels, np.ndarray) or labels.ndim != 1:
+            raise ValueError(f"{path.name} does not hold one array of shape (n,).")
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        labels = np.array([line.strip() for line in lines if line.strip()], dtype=str)
+    if len(labels) == 0:
+        raise ValueError(f"{path.name} holds no labels.")
+    return plain_labels(labels.astype(str))
+
+
+def aeon_datasets() -> Any:
+    """Return aeon's module of loaders, or say how to install it."""
+    try:
+        from aeon import datasets
+    except ImportError as error:
+        raise ImportError(
+            ".ts files and aeon's archive need aeon: "
+            'pip install "sklearn-v2s[benchmark]"'
+        ) from error
+    return datasets
+
+
+def _read_ts(path: Path) -> tuple[Any, np.ndarray | None]:
+    found = aeon_datasets().load_from_ts_file(str(path))
+    # Without labels aeon returns the series alone.
+    return found if isinstance(found, tuple) else (found, None)
+
+
+def _read_npy(path: Path, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    # Never a pickle: an array of objects is refused.
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError(f"{path.name} does not hold one array of real numbers.")
+    if not labelled:
+        return array, None
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise ValueError(
+            f"{path.name} has shape {array.shape}; only an array (n, 1 + n_timepoints) "
+            "has room for labels, in its first column. Hand the labels over in a file "
+            "of their own."
+        )
+    return array[:, 1:], plain_labels(array[:, 0].astype(str))
+
+
+def _read_table(
+    path: Path, delimiter: str, labelled: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    line_of = "a label and numbers" if labelled else "numbers"
+    expected = f"{line_of} on each line, separated by {_DELIMITER_NAMES[delimiter]}"
+    n_before = int(labelled)
+    with open(path, encoding="utf-8") as stream:
+        # loadtxt would read the columns that it is told to and ignore all others.
+        counts = [
+            (number, line.count(delimiter) + 1)
+            for number, line in enumerate(stream, start=1)
+            if line.strip()
+        ]
+    n_columns = counts[0][1] if counts else 0
+    if n_columns < 1 + n_before:
+        raise ValueError(f"{path.name} does not begin with {expected}.")
+    for number, count in counts:
+        if count != n_columns:
+            raise ValueError(
+                f"{path.name} is not {expected}: line {number} has {count} columns, "
+                f"the first has {n_columns}. Series of unequal length go into .ts "
+                "files, or are filled up with NaN."
+            )
+    with open(path, encoding="utf-8") as stream:
+        first = next(line for line in stream if line.strip()).split(delimiter)
+    has_names = len(counts) > 1 and not any(map(_is_number, first[n_before:]))
+    layout: dict[str, Any] = {
+        "delimiter": delimiter,
+        "encoding": "utf-8",
+        "comments": None,
+        "skiprows": counts[0][0] if has_names else 0,
+    }
+    try:
+        # Two passes, so that no series is ever held as text.
+        series = np.loadtxt(path, usecols=range(n_before, n_columns), ndmin=2, **layout)
+        if not labelled:
+            return series, None
+        labels = np.loadtxt(path, dtype=str, usecols=0, ndmin=1, **layout)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not {expected}: {error}") from error
+    return series, plain_labels(labels)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def plain_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels that are all whole numbers as integers, others as they are."""
+    try:
+        numbers = labels.astype(np.float64)
+    except ValueError:
+        return labels
+    # Some editions of the archive write 1.0000000e+00 for the label 1.
+    if np.array_equal(numbers, np.rint(numbers)):
+        return numbers.astype(np.int64)
+    return labels

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the source heard of a series, and where in it a class was decided."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_v2s.classifier import V2SClassifier
+from sklearn_v2s.explain.listeners import (
+    Listeners,
+    class_number,
+    hear,
+    one_series,
+)
+from sklearn_v2s.sources.contract import SourceOutputs
+from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
+from sklearn_v2s.sources.inspection import (
+    as_maps,
+    default_layer,
+    explainable_layers,
+    listen,
+    thaw,
+)
+
+__all__ = ["SourceExplanation", "explain_source"]
+
+
+@dataclass(frozen=True)
+class SourceExplanation:
+    """What the source model heard of a series and what in it mattered for a class.
+
+    Attributes
+    ----------
+    waveform : ndarray of shape (input_length,)
+        What the source heard.
+    perturbation : ndarray of shape (input_length,)
+        The part of it that is not the series.
+    segments : list of tuple of (int, int)
+        First sample and the one after the last of each replica; empty for ``"tone"``.
+    sample_rate : int
+        In Hz.
+    spectrogram : ndarray of shape (n_frames, n_mels)
+        Log-mel spectrogram, standardised: that of the source's front end, or where it
+        has another one, of the package's default.
+    frequencies : ndarray of shape (n_mels,)
+        Where each mel band is strongest, in Hz.
+    attention : ndarray of shape (n_steps,) or None
+        Weights of the source's attention over the second; None if it has none.
+    activation_map : ndarray of shape (n_steps,) or (n_steps, n_bands)
+        Class activation map of the layer, from 0 to 1.
+    layer : str
+        Its name in ``named_modules`` of the source.
+    target : object
+        The class, as in ``classes_``.
+    probability : float
+        Of that class, by all views together.
+    view : {"replicas", "tone"}
+        How the series was heard.
+    """
+
+    waveform: np.ndarray
+    perturbation: np.ndarray
+    segments: list[tuple[int, int]]
+    sample_rate: int
+    spectrogram: np.ndarray
+    frequencies: np.ndarray
+    attention: np.ndarray | None
+    activation_map: np.ndarray
+    layer: str
+    target: Any
+    probability: float
+    view: str
+
+
+def explain_source(
+    classifier: V2SClassifier,
+    series: Any,
+    *,
+    target: Any = None,
+    layer: str | None = None,
+    view: Literal["replicas", "tone"] | None = None,
+    perturbation: int = 0,
+    cam: Literal["grad-cam", "hires-cam"] = "grad-cam",
+) -> SourceExplanation:
+    """Tell what the source heard of a series and which parts of it mattered.
+
+    Parameters
+    ----------
+    classifier : V2SClassifier
+        Fitted, with the view ``"replicas"`` or ``"tone"``.
+    series : array-like of shape (n_timepoints,) or (n_channels, n_timepoints)
+        One series, as a row of ``X``; a single row ``(1, ...)`` is taken as well.
+    target : object, default=None
+        A class of ``classes_``; None takes the predicted one.
+    layer : str, default=None
+        Layer of the source to map, one of `explainable_layers`. None takes the last
+        convolution, or block of convolutions, with more than one map.
+    view : {"replicas", "tone"}, default=None
+        How the series is heard; None takes ``"replicas"`` where the classifier has it.
+    perturbation : int, default=0
+        Which of the perturbations of the view ``"replicas"``.
+    cam : {"grad-cam", "hires-cam"}, default="grad-cam"
+        ``"grad-cam"``, the paper's, weights each map of the layer by the mean slope of
+        the class's log-odds; in an early layer that says what kind of sound matters
+        rather than where. ``"hires-cam"`` weights each point by its own slope and says
+        where. Positive sums are kept, divided by their maximum.
+
+    Returns
+    -------
+    SourceExplanation
+        Waveform, spectrogram, attention and class activation map.
+
+    Raises
+    ------
+    TypeError
+        If the classifier is of another kind.
+    ValueError
+        If a parameter cannot be used.
+
+    References
+    ----------
+    Yang, Tsai, Chen. Voice2Series: reprogramming acoustic models for time series
+    classification. ICML 2021, figure 4. Selvaraju et al. Grad-CAM: visual explanations
+    from deep networks via gradient-based localization. ICCV 2017. Draelos, Carin. Use
+    HiResCAM instead of Grad-CAM for faithful explanations. arXiv:2011.08891, 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s import V2SClassifier
+    >>> from sklearn_v2s.explain import explain_source
+    >>> X = np.random.default_rng(0).normal(size=(20, 40))
+    >>> classifier = V2SClassifier(random_state=0).fit(X, np.arange(20) % 2)
+    >>> explanation = explain_source(classifier, X[0])
+    >>> explanation.layer, explanation.activation_map.shape
+    ('network.conv1', (125, 80))
+    """
+    if cam not in ("grad-cam", "hires-cam"):
+        raise ValueError(f"cam={cam!r} is not allowed: 'grad-cam' or 'hires-cam'.")
+    row = one_series(series)
+    listeners = Listeners(classifier, row)
+    if view is None:
+        view = "replicas" if "replicas" in listeners.modules else "tone"
+    if view not in listeners.modules:
+        raise ValueError(
+            f"view={view!r} cannot be explained: of the views "
+            f"{list(classifier.views_)} that the classifier hears, the source says "
+            f"words to {list(listeners.modules)}."
+        )
+    module = listeners.modules[view]
+    waveforms = module.waveforms(listeners.series)[0].detach()
+    if not 0 <= perturbation < len(waveforms):
+        raise ValueError(
+            f"perturbation={perturbation} is not there: the view {view!r} has "
+            f"{len(waveforms)}."
+        )
+    source = module.source
+    name = default_layer(source) if layer is None else layer
+    proba = classifier.predict_proba(row[None])[0]
+    code = class_number(classifier.classes_, proba, target)
+    heard = listen(thaw(source), waveforms.requires_grad_())
+    if name not in heard.maps:
+        raise ValueError(
+            f"layer={layer!r} has no activation that can be mapped; those of the "
+            f"source are {list(explainable_layers(source))}."
+        )
+    with torch.no_grad():
+        outputs = {
+            other: hear(hears, listeners.series)
+            for other, hears in listeners.modules.items()
+            if other != view
+        }
+    outputs[view] = SourceOutputs(*(part[None] for part in heard.outputs))
+    activation = _activation_maps(
+        dict(source.named_modules())[name],
+        heard.layers[name],
+        listeners.log_odds(outputs, code),
+        pooled=cam == "grad-cam",
+    )
+    attention = heard.attention()
+    waveform = waveforms.detach()[perturbation]
+    spectrogram, frequencies = _log_mel(source, waveform)
+    segments = []
+    if view == "replicas":
+        placement = module.placement
+        segments = [
+            (start, start + placement.segment_length) for _, start in placement.spans()
+        ]
+    added = module.perturbation.effective()[perturbation].detach()
+    return SourceExplanation(
+        waveform=waveform.double().numpy(),
+        perturbation=added.double().numpy().copy(),
+        segments=segments,
+        sample_rate=source.sample_rate,
+        spectrogram=spectrogram,
+        frequencies=frequencies,
+        attention=None
+        if attention is None
+        else attention[perturbation].detach().double().numpy(),
+        activation_map=activation[perturbation],
+        layer=name,
+        target=classifier.classes_[code],
+        probability=float(proba[code]),
+        view=view,
+    )
+
+
+def _activation_maps(
+    module: nn.Module, output: Tensor, score: Tensor, pooled: bool
+) -> np.ndarray:
+    """Return activation maps of shape (batch, n_steps) or (batch, n_steps, n_bands)."""
+    (slope,) = torch.autograd.grad(score, output, allow_unused=True)
+    # The class may be read from an embedding that the layer has no part in.
+    maps = as_maps(module, output.detach())
+    slopes = as_maps(module, torch.zeros_like(output) if slope is None else slope)
+    assert maps is not None and slopes is not None
+    if pooled:
+        slopes = slopes.mean(tuple(range(2, slopes.dim())), keepdim=True)
+    found = (slopes * maps).sum(1).clamp_min(0.0)
+    highest = found.flatten(1).amax(1).reshape(-1, *[1] * (found.dim() - 1))
+    scaled = found / torch.where(highest > 0, highest, torch.ones_like(highest))
+    return scaled.double().numpy()
+
+
+def _log_mel(source: Any, waveform: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return a spectrogram (n_frames, n_mels) and the bands' frequencies in Hz."""
+    front_end = getattr(source, "front_end", None)
+    if not isinstance(front_end, LogMelFrontEnd):
+        # What a source without one hears is shown as the others would hear it.
+        rate = source.sample_rate
+        config = FrontEndConfig(
+            sample_rate=rate,
+            input_length=source.input_length,
+            f_max=min(8000.0, rate / 2),
+        )
+        front_end = LogMelFrontEnd(config).to(waveform.dtype)
+    with torch.no_grad():
+        spectrogram = front_end(waveform[None])[0]
+    config = front_end.config
+    bins = front_end.filter_bank.argmax(1).double().numpy()
+    return spectrogram.double().numpy(), bins * config.sample_rate / config.n_fft

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures in the style of scikit-learn's Displays; they need the extra ``plot``."""
+
+from sklearn_v2s.plotting.embeddings import SourceEmbeddingDisplay
+from sklearn_v2s.plotting.explanation import V2SExplanationDisplay
+from sklearn_v2s.plotting.history import TrainingHistoryDisplay
+
+__all__ = [
+    "SourceEmbeddingDisplay",
+    "TrainingHistoryDisplay",
+    "V2SExplanationDisplay",
+]
