@@ -119,7 +119,10 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
         """Return the features of the views that need no training, side by side."""
         dtype = np.float64 if self.precision == "float64" else np.float32
         device = resolve_device(self.device)
-        features = [np.empty((len(series), 0), dtype)]
+        sizes = [sum(view.block_sizes) for view in self._fixed_views.values()]
+        # Filled view by view: two copies of many series are a lot of memory.
+        features = np.empty((len(series), sum(sizes)), dtype)
+        end = 0
         for name, view in self._fixed_views.items():
             with np.errstate(over="ignore", invalid="ignore"):
                 found = view.features(series, device).astype(dtype, copy=False)
@@ -130,8 +133,9 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
                     f"{self.normalization!r}, in precision={self.precision!r}. Use "
                     "normalization='global' or 'series' for large values."
                 )
-            features.append(found)
-        return np.concatenate(features, axis=1)
+            start, end = end, end + found.shape[1]
+            features[:, start:end] = found
+        return features
 
     def _block_sizes(self, n_replica_features: int) -> list[int]:
         """Return how many features each block has, that of the replicas first."""
@@ -155,7 +159,14 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
             return fixed
         outputs = self._collect(module, series)
         heard = mapping_input(outputs, self.source_output, reads_logits)
-        return np.concatenate([heard, fixed], axis=1) if fixed.shape[1] else heard
+        if not fixed.shape[1]:
+            return heard
+        # In the precision that all was computed in: in float64, which `heard` comes in,
+        # many series would take twice the memory and say no more.
+        features = np.empty((len(fixed), heard.shape[1] + fixed.shape[1]), fixed.dtype)
+        features[:, : heard.shape[1]] = heard
+        features[:, heard.shape[1] :] = fixed
+        return features
 
     def _build(
         self,

@@ -565,10 +565,11 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         if not continued:
             self._temperature_limit = np.inf
             self._fit_fixed_views(shared_source, given, series, mapping_seed)
-        fixed = self._fixed_features(series)
         self.label_mapping_ = mapping
-        if not keeps_mapping:
-            self._fit_mapping(reprogrammed, series, fixed, codes, weight)
+        if keeps_mapping:
+            fixed = self._fixed_features(series)
+        else:
+            fixed = self._fit_mapping(reprogrammed, series, None, codes, weight)
         if not continued:
             self._temperature_limit = self._temperature()
         self._module = self._target_module(reprogrammed)
@@ -630,13 +631,21 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self,
         reprogrammed: ReprogrammedSource,
         series: np.ndarray,
-        fixed: np.ndarray,
+        fixed: np.ndarray | None,
         codes: np.ndarray,
         weight: np.ndarray,
-    ) -> None:
+    ) -> np.ndarray:
+        """Fit the label mapping; return the features of the views without training.
+
+        `fixed` are these features where they are known.
+        """
+        if fixed is None:
+            fixed = self._fixed_features(series)
         features = self._features(reprogrammed, series, fixed, self._reads_logits())
+        n_replicas = features.shape[1] - fixed.shape[1]
+        # A view, so that nothing is held twice while the mapping needs memory.
+        fixed = features[:, n_replicas:]
         if self.label_mapping_.get_params().get("block_sizes", 0) is None:
-            n_replicas = features.shape[1] - fixed.shape[1]
             self.label_mapping_.set_params(block_sizes=self._block_sizes(n_replicas))
         n_classes = len(self.classes_)
         # Only our own mappings know `classes`; others are asked to do without.
@@ -657,6 +666,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             self.label_mapping_.temperature_ = min(
                 self._temperature(), self._temperature_limit
             )
+        return fixed
 
     def _temperature(self) -> float:
         return float(getattr(self.label_mapping_, "temperature_", np.inf))

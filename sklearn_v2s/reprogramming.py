@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklearn_v2s.chunking import free_bytes, run_in_chunks
 from sklearn_v2s.placement import Placement
 from sklearn_v2s.sources.contract import (
     SourceModel,
@@ -26,6 +27,12 @@ __all__ = ["Perturbation", "ReprogrammedSource", "collect_outputs"]
 _SPECTRA_BUDGET = 2**29
 # Series to transform at a time when they are kept.
 _CHUNK = 64
+# Waveforms for each pass without gradients: those that the caches of a CPU hold (128
+# took twice the time for each), and those that occupy any other device.
+_PASS_CPU, _PASS_ELSEWHERE = 32, 4096
+# What a source may take for each sample of a waveform, in bytes, at least twice what
+# those shipped do. Where it is not enough, the passes become smaller on the way.
+_BYTES_OF_SAMPLE = 512
 
 
 class Perturbation(nn.Module):
@@ -352,8 +359,8 @@ def collect_outputs(
     series : ndarray of shape (n, n_channels, n_timepoints)
         Normalised series.
     batch_size : int, default=None
-        Series for each pass. None takes 32 on a CPU, whose caches a larger batch would
-        leave (128 took twice the time for each series), and 1,024 elsewhere.
+        Series for each pass. None takes 32 on a CPU, and elsewhere as many as the free
+        memory lets expect. A device that runs out of memory gets fewer, with a warning.
     rows : ndarray of shape (n,), default=None
         Which of the series of `ReprogrammedSource.keep_spectra` they are.
 
@@ -365,13 +372,15 @@ def collect_outputs(
     was_training = module.training
     module.eval()
     delta = module.perturbation.delta
-    if batch_size is None:
-        batch_size = 32 if delta.device.type == "cpu" else 1024
-    parts = []
-    for start in range(0, len(series), batch_size):
-        chunk = slice(start, start + batch_size)
+    parts: list[SourceOutputs] = []
+
+    def hear(chunk: slice, size: int) -> None:
         known = None if rows is None else torch.from_numpy(rows[chunk])
         parts.append(module(torch.from_numpy(series[chunk]).to(delta), known))
+
+    if batch_size is None:
+        batch_size = _pass_size(*delta.shape, delta.device)
+    run_in_chunks(hear, len(series), batch_size, delta.device)
     module.train(was_training)
     return SourceOutputs(
         *(
@@ -380,3 +389,14 @@ def collect_outputs(
             for tensors in zip(*parts, strict=True)
         )
     )
+
+
+def _pass_size(n_groups: int, input_length: int, device: torch.device) -> int:
+    """Return the number of series for each pass without gradients."""
+    if device.type == "cpu":
+        return _PASS_CPU
+    free = free_bytes(device)
+    waveforms = _PASS_ELSEWHERE
+    if free is not None:
+        waveforms = min(waveforms, free // (_BYTES_OF_SAMPLE * input_length))
+    return max(1, waveforms // n_groups)

@@ -165,7 +165,9 @@ class V2STransformer(TransformerMixin, BaseV2S):
             logits of all come before the embeddings of all.
         """
         series = self._series(X)
-        return self._features(self._on_device(), series, self._fixed_features(series))
+        fixed = self._fixed_features(series)
+        features = self._features(self._on_device(), series, fixed)
+        return features.astype(np.float64, copy=False)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return names of the columns of `transform`.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sklearn_v2s.chunking import free_bytes, run_in_chunks
 from sklearn_v2s.placement import TonePlacement
 from sklearn_v2s.pooling import N_THRESHOLDS, pool_responses, spread_levels
 from sklearn_v2s.reprogramming import (
@@ -39,6 +40,8 @@ VIEWS = ("replicas", "tone", "wave", "slope", "level")
 # Responses to hold at once: what stays in the cache of a CPU, and what fills a GPU.
 _CHUNK_CPU = 200_000
 _CHUNK_GPU = 2**26
+# What a response may take on a GPU, in bytes, with all that is made of it.
+_BYTES_OF_RESPONSE = 64
 # Of the standard deviation of all values: series whose levels differ by less were
 # brought to one level before, and what is left is rounding.
 _SAME_LEVEL = 1e-2
@@ -252,29 +255,42 @@ class WaveView(View):
         if device.type != "cpu":
             front_end = copy_source(front_end).to(device)
         thresholds = self.thresholds.to(device)
-        kinds: list[list[Tensor]] = [[] for _ in self.block_sizes]
-        for channel in range(len(self.chosen)):
+        n_channels = self.thresholds.shape[0]
+        ends = np.cumsum(self.block_sizes)
+        # Filled part by part: several copies of many series would not fit anywhere.
+        found = self.thresholds.new_empty(len(series), int(ends[-1]))
+        kinds = [
+            kind.unflatten(1, (n_channels, -1))
+            for kind in found.tensor_split(ends[:-1].tolist(), dim=1)
+        ]
+        for channel in range(n_channels):
             waveforms = self._waveforms(series, channel)
             chosen = self.chosen[channel].to(device)
-            budget = _CHUNK_CPU if device.type == "cpu" else _CHUNK_GPU
-            size = max(1, budget // (waveforms.shape[1] * len(chosen)))
-            rows: list[list[Tensor]] = []
-            for chunk in waveforms.split(size):
+
+            def hear(
+                rows: slice,
+                size: int,
+                channel: int = channel,
+                waveforms: Tensor = waveforms,
+                chosen: Tensor = chosen,
+            ) -> None:
+                chunk = waveforms[rows]
                 # Chunks of one size: what a series gives must not depend, not even by
                 # rounding, on the series that stand beside it.
                 room = functional.pad(chunk, (0, 0, 0, size - len(chunk))).to(device)
-                parts: list[list[Tensor]] = [[] for _ in kinds]
-                for index, dilation in enumerate(self.dilations):
-                    pooled = pool_responses(
+                pooled = [
+                    pool_responses(
                         front_end.responses(room, dilation, kernels=chosen),
                         thresholds[channel, index],
                     )
-                    for part, values in zip(parts, pooled, strict=True):
-                        part.append(values[: len(chunk)])
-                rows.append([torch.cat(part, dim=1).cpu() for part in parts])
-            for kind, blocks in zip(kinds, zip(*rows, strict=True), strict=True):
-                kind.append(torch.cat(blocks))
-        return torch.cat([torch.cat(kind, dim=1) for kind in kinds], dim=1).numpy()
+                    for index, dilation in enumerate(self.dilations)
+                ]
+                for kind, parts in zip(kinds, zip(*pooled, strict=True), strict=True):
+                    kind[rows, channel] = torch.cat(parts, dim=1)[: len(chunk)].cpu()
+
+            size = _chunk_values(device) // (waveforms.shape[1] * len(chosen))
+            run_in_chunks(hear, len(series), max(1, size), device)
+        return found.numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the thresholds."""
@@ -285,6 +301,14 @@ class WaveView(View):
         self.thresholds = torch.from_numpy(
             _of_shape("thresholds", arrays, tuple(self.thresholds.shape))
         )
+
+
+def _chunk_values(device: torch.device) -> int:
+    """Return how many responses to hold at once."""
+    if device.type == "cpu":
+        return _CHUNK_CPU
+    free = free_bytes(device)
+    return _CHUNK_GPU if free is None else min(_CHUNK_GPU, free // _BYTES_OF_RESPONSE)
 
 
 def _of_shape(

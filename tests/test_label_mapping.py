@@ -23,7 +23,9 @@ from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
     RandomLabelMapping,
 )
-from sklearn_v2s.label_mapping.linear import _fit_ridge_path, fit_temperature
+from sklearn_v2s.label_mapping.linear import fit_temperature
+from sklearn_v2s.label_mapping.ridge import fit_ridge_path
+from sklearn_v2s.label_mapping.standard_rows import StandardRows
 
 GROUPS = [
     RandomLabelMapping(random_state=0),
@@ -531,7 +533,8 @@ def test_leave_one_out_is_refitting_without_a_unit(n, d, kind):
     best = int(np.argmin(errors))
 
     for a in range(3):
-        path = _fit_ridge_path(rows, targets, weight, alphas[[a]])
+        standard = StandardRows(rows, weight)
+        path = fit_ridge_path(standard, targets, weight, alphas[[a]])
         assert_allclose(path.loo_scores, scores[a], rtol=1e-8, atol=1e-10)
     mapping = LinearLabelMapping(alphas=alphas).fit(x, y, sample_weight=weight)
     assert mapping.alpha_ == alphas[best]

@@ -391,6 +391,23 @@ def test_collected_outputs_do_not_depend_on_the_batches(batch_size):
         assert torch.equal(generator.get_state(), draw)
 
 
+def test_outputs_of_a_full_device_are_those_of_an_empty_one(monkeypatch):
+    module, series = make_reprogrammed(0, 1), random_series(11)
+    expected = collect_outputs(module, series, batch_size=11)
+    plain = ReprogrammedSource.forward
+
+    def forward(self, series, rows=None):
+        if len(series) > 3:
+            raise torch.OutOfMemoryError("full")
+        return plain(self, series, rows)
+
+    monkeypatch.setattr(ReprogrammedSource, "forward", forward)
+    with pytest.warns(UserWarning, match="Going on with 5 at a time"):
+        found = collect_outputs(module, series, batch_size=11)
+    for part, whole in zip(found, expected, strict=True):
+        np.testing.assert_allclose(part, whole, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_collecting_leaves_the_mode_and_the_gradients(training):
     module = make_reprogrammed(0).train(training)

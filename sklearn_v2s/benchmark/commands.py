@@ -26,6 +26,7 @@ def add_benchmark(
     _add_defaults(actions)
     _add_accuracy(actions)
     _add_report(actions)
+    _add_speed(actions)
     add_paper(actions)
     add_paper_rule(actions)
 
@@ -180,3 +181,74 @@ def _report(options: argparse.Namespace) -> int:
     ):
         print(path)
     return 0
+
+
+def _add_speed(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = actions.add_parser(
+        "speed",
+        help="measure what things cost, beside what they would cost otherwise",
+        description="Both sides of a measure run in turns in one process; a row has "
+        "the ratio, both medians and the target. Rows already in the output are kept; "
+        "measures that failed are tried again. A figure of the cost against number "
+        "and length of series is written beside the table.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.csv",
+        help="default: performance-DEVICE.csv in the present folder",
+    )
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="step, epoch, import, search, memory, scaling, rockets (default: all)",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder in UCR layout, for rockets"
+    )
+    parser.add_argument(
+        "--datasets", nargs="+", default=[], metavar="NAME", help="default: all in DIR"
+    )
+    parser.add_argument(
+        "--device", default="auto", help='as for V2SClassifier (default: "auto")'
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of every library")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="factor of the sizes; below 1 a trial that says nothing about speed",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_measure_speed)
+
+
+def _measure_speed(options: argparse.Namespace) -> int:
+    from sklearn_v2s.benchmark.speed import run_speed
+    from sklearn_v2s.benchmark.speed.command import device_label
+    from sklearn_v2s.benchmark.speed.measure import Setting
+    from sklearn_v2s.devices import resolve_device
+
+    setting = Setting(
+        resolve_device(options.device),
+        data=options.data,
+        datasets=tuple(options.datasets),
+        threads=options.threads,
+        seed=options.seed,
+        scale=options.scale,
+    )
+    output = options.output or Path(f"performance-{device_label(setting.device)}.csv")
+    rows = run_speed(output, setting, options.measures, progress=not options.quiet)
+    for row in rows:
+        found = f"{row['ours']} {row['unit']}, ratio {row['ratio'] or '-'}"
+        target = f" (target {row['target']}: {row['met']})" if row["target"] else ""
+        print(f"{row['name']}: {row['error'] or found + target}")
+    failed = [
+        row for row in rows if row["error"] and not row["error"].startswith("skipped")
+    ]
+    return 1 if failed else 0

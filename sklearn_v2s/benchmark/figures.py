@@ -11,15 +11,21 @@ from sklearn_v2s.benchmark.comparison import Comparison
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_critical_difference", "draw_pairwise_scatter"]
+__all__ = [
+    "MISSING",
+    "as_png",
+    "draw_critical_difference",
+    "draw_pairwise_scatter",
+]
 
-_MISSING = 'Figures need aeon and matplotlib: pip install "sklearn-v2s[benchmark]"'
+MISSING = 'Figures need aeon and matplotlib: pip install "sklearn-v2s[benchmark]"'
 _ALPHA = 0.05
 # Inches that a letter of a label takes in the critical-difference diagram.
 _LETTER = 0.13
 
 
-def _as_png(figure: "Figure") -> bytes:
+def as_png(figure: "Figure") -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, bbox_inches="tight")
     return content.getvalue()
@@ -58,7 +64,7 @@ def draw_critical_difference(comparison: Comparison) -> bytes | None:
         import matplotlib.pyplot as plt
         from aeon.visualisation import plot_critical_difference
     except ImportError as error:
-        raise ImportError(_MISSING) from error
+        raise ImportError(MISSING) from error
     space = max(1.5, _LETTER * max(map(len, comparison.methods)))
     figure, _ = plot_critical_difference(
         comparison.scores["accuracy"],
@@ -70,7 +76,7 @@ def draw_critical_difference(comparison: Comparison) -> bytes | None:
         textspace=space,
     )
     try:
-        return _as_png(figure)
+        return as_png(figure)
     finally:
         plt.close(figure)
 
@@ -100,7 +106,7 @@ def draw_pairwise_scatter(comparison: Comparison, method: str) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(_MISSING) from error
+        raise ImportError(MISSING) from error
     accuracy = comparison.scores["accuracy"]
     x = accuracy[:, comparison.methods.index(method)]
     y = accuracy[:, comparison.methods.index(comparison.reference)]
@@ -131,4 +137,4 @@ def draw_pairwise_scatter(comparison: Comparison, method: str) -> bytes:
         ylabel=f"{comparison.reference}, accuracy (mean {y.mean():.4f})",
         title=f"{len(x)} datasets, {int((x == y).sum())} ties",
     )
-    return _as_png(figure)
+    return as_png(figure)

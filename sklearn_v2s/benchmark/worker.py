@@ -28,7 +28,7 @@ from sklearn_v2s.benchmark.metrics import score_predictions
 from sklearn_v2s.datasets import load_dataset
 from sklearn_v2s.environment import describe_environment
 
-__all__ = ["Dataset", "measure", "measure_all", "pad_series"]
+__all__ = ["Dataset", "as_accepted", "measure", "measure_all", "pad_series"]
 
 _LONGEST_ERROR = 500
 # Distributions beyond those of `describe_environment`.
@@ -98,7 +98,7 @@ def pad_series(X: Any, length: int) -> Any:
     return np.pad(X, [(0, 0)] * (X.ndim - 1) + [(0, missing)], mode="edge")
 
 
-def _as_accepted(estimator: Any, X: Any) -> Any:
+def as_accepted(estimator: Any, X: Any) -> Any:
     """Join the channels for an estimator that takes tables only."""
     if (
         isinstance(X, np.ndarray)
@@ -127,7 +127,7 @@ def warm_up(method: Method, data: Dataset, threads: int) -> None:
     y = np.resize(np.unique(data.y_train)[:2], len(X))
     try:
         estimator = method.make(0, threads)
-        X = _as_accepted(estimator, X)
+        X = as_accepted(estimator, X)
         estimator.fit(X, y).predict(X[:2])
     except Exception as error:
         # The run itself, on real series, shows whether the method works.
@@ -166,7 +166,7 @@ def measure(
         y_train = np.random.default_rng(seed).permutation(y_train)
     estimator = method.make(seed, threads)
     X_train, X_test = (
-        _as_accepted(estimator, pad_series(X, method.min_length))
+        as_accepted(estimator, pad_series(X, method.min_length))
         for X in (data.X_train, data.X_test)
     )
     kind = _kind_of_probabilities(method, estimator)
@@ -228,7 +228,8 @@ def describe_error(error: BaseException) -> str:
     return text[:_LONGEST_ERROR]
 
 
-def _versions() -> dict[str, str | int]:
+def installed_versions() -> dict[str, str | int]:
+    """Return `describe_environment`, with the versions of peers that are installed."""
     described = describe_environment()
     for name in _PEERS:
         try:
@@ -238,7 +239,7 @@ def _versions() -> dict[str, str | int]:
     return described
 
 
-def _describe_machine() -> str:
+def describe_machine() -> str:
     """Return system, processor and number of cores, without any name of a machine."""
     described = describe_environment()
     processor = platform.processor()
@@ -271,7 +272,7 @@ def measure_all(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "method": request["method"],
         "dataset": request["dataset"],
         "threads": threads,
-        "machine": _describe_machine(),
+        "machine": describe_machine(),
     }
     data: Dataset | None = None
     for seed in request["seeds"]:
@@ -292,7 +293,7 @@ def measure_all(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         except Exception as error:
             row["error"] = describe_error(error)
         # After the run: only then is all imported that a method needs.
-        versions = _versions()
+        versions = installed_versions()
         yield {**row, "versions": versions, "date": versions["date"]}
 
 

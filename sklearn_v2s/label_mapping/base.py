@@ -78,6 +78,8 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     reads_logits: bool = True
     refit_each_epoch: bool = False
+    # Kinds of numbers in which scores are read as they come.
+    _dtypes: tuple[type, ...] = (np.float64,)
 
     def fit(
         self,
@@ -113,7 +115,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         ValueError
             If a parameter, the data or the weights are not as described.
         """
-        scores, labels = validate_data(self, source_scores, y, dtype=np.float64)
+        scores, labels = validate_data(self, source_scores, y, dtype=self._dtypes)
         check_classification_targets(labels)
         weight = check_weights(sample_weight, len(scores))
         kept = weight > 0
@@ -140,7 +142,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         return self._transform(
-            validate_data(self, source_scores, dtype=np.float64, reset=False)
+            validate_data(self, source_scores, dtype=self._dtypes, reset=False)
         )
 
     def get_feature_names_out(

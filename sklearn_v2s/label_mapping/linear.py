@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learned linear mapping, with closed-form leave-one-out for its two free numbers."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +17,13 @@ from sklearn_v2s.label_mapping.base import (
     Floats,
     check_option,
 )
+from sklearn_v2s.label_mapping.ridge import fit_ridge_path
+from sklearn_v2s.label_mapping.standard_rows import (
+    SHORTEST,
+    StandardRows,
+    chunks,
+    long_blocks,
+)
 
 SOLVERS = ("ridge", "logistic")
 
@@ -26,31 +31,9 @@ SOLVERS = ("ridge", "logistic")
 # is at least the largest eigenvalue, so the grid runs from next to nothing to nearly
 # the constant model whatever the shape of the data.
 _RELATIVE_ALPHAS = np.logspace(-7, 1, 33)
-# Sources compute in float32: a feature that varies by less than some units of its last
-# place is constant, and to standardise it would turn rounding noise into a feature.
-_ROUNDING = 10 * float(np.finfo(np.float32).eps)
-# What is left of a row's influence below this is rounding error.
-_NO_INFORMATION = 1e-12
 # Scores of +-1 targets differ by about 1. The lower bound keeps the order of the
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
-
-# Blocks of fewer features say something by their length, and weigh less.
-_LONG_BLOCK = 32
-SHORTEST = 1e-6
-
-# How far beyond the training rows a feature is followed.
-_EXTRAPOLATION = 2.0
-
-
-def long_blocks(block_sizes: Sequence[int] | None) -> list[slice]:
-    """Return the features of the blocks that every row has the same length in."""
-    ends = np.cumsum([] if block_sizes is None else block_sizes).astype(int).tolist()
-    return [
-        slice(start, end)
-        for start, end in pairwise([0, *ends])
-        if end - start >= _LONG_BLOCK
-    ]
 
 
 class LinearLabelMapping(BaseLabelMapping):
@@ -160,6 +143,8 @@ class LinearLabelMapping(BaseLabelMapping):
     """
 
     reads_logits = False
+    # There are many features: they are read as they come.
+    _dtypes = (np.float64, np.float32)
 
     alpha_: float
     bound_: Floats
@@ -202,14 +187,17 @@ class LinearLabelMapping(BaseLabelMapping):
             Scores in the order of ``classes_``.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = validate_data(self, X, dtype=self._dtypes, reset=False)
         return self._decision_scores(rows)
 
     def _decision_scores(self, rows: Floats) -> Floats:
-        scaled = (rows - self.mean_) / self.scale_
-        scaled = np.clip(scaled, -self.bound_, self.bound_)
-        self._bring_to_length(scaled)
-        return scaled @ self.coef_.T + self.intercept_
+        scores = np.empty((len(rows), len(self.coef_)))
+        for part in chunks(*rows.shape):
+            scaled = (rows[part] - self.mean_) / self.scale_
+            np.clip(scaled, -self.bound_, self.bound_, out=scaled)
+            self._bring_to_length(scaled)
+            scores[part] = scaled @ self.coef_.T
+        return scores + self.intercept_
 
     def _bring_to_length(self, rows: Floats) -> None:
         """Give every row the same length in each long block, in place."""
@@ -232,64 +220,33 @@ class LinearLabelMapping(BaseLabelMapping):
         if self.solver == "ridge":
             self._check_alphas()
             rows = self._standardise(scores, weight)
-            self._fit_blocks(self._fit_ridge, rows, codes, weight, n_classes)
+            self._fit_ridge(rows, codes, weight, n_classes)
         else:
             self._check_logistic()
             rows = self._standardise(scores, weight)
-            self._fit_blocks(self._fit_logistic, rows, codes, weight, n_classes)
+            self._fit_logistic(rows.part(), codes, weight, n_classes)
+        self.coef_ = self.coef_ * rows.share
+        self.intercept_ = self.intercept_ - self.coef_ @ rows.offset
 
-    def _standardise(self, rows: Floats, weight: Floats) -> Floats:
-        """Set ``mean_`` and ``scale_``; return the rows standardised."""
-        total = weight.sum()
-        mean = weight @ rows / total
-        rows = rows - mean
-        scale = np.sqrt(weight @ rows**2 / total)
-        constant = scale <= _ROUNDING * np.abs(mean)
-        scale[constant] = 1
-        rows /= scale
-        rows[:, constant] = 0
-        self.bound_ = _EXTRAPOLATION * np.abs(rows).max(axis=0)
-        self.mean_ = mean
-        self.scale_ = scale
+    def _standardise(self, scores: Floats, weight: Floats) -> StandardRows:
+        """Return what to fit to; set the attributes that describe it."""
+        rows = StandardRows(scores, weight)
+        self.mean_, self.scale_, self.bound_ = rows.mean, rows.scale, rows.bound
+        if self.block_sizes is not None:
+            try:
+                sizes = np.asarray(self.block_sizes)
+            except ValueError:
+                sizes = np.empty(0)
+            n_features = scores.shape[1]
+            whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
+            if not whole or sizes.min(initial=1) < 1 or sizes.sum() != n_features:
+                raise ValueError(
+                    f"block_sizes={self.block_sizes!r} is not allowed: give positive "
+                    f"integers whose sum is the number of features, {n_features}, or "
+                    "None."
+                )
+            rows.balance(sizes.tolist())
         return rows
-
-    def _fit_blocks(
-        self,
-        fit: Callable[[Floats, Codes, Floats, int], None],
-        rows: Floats,
-        codes: Codes,
-        weight: Floats,
-        n_classes: int,
-    ) -> None:
-        """Fit to standardised `rows` in which all blocks weigh the same."""
-        if self.block_sizes is None:
-            fit(rows, codes, weight, n_classes)
-            return
-        try:
-            sizes = np.asarray(self.block_sizes)
-        except ValueError:
-            sizes = np.empty(0)
-        whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-        if not whole or sizes.min(initial=1) < 1 or sizes.sum() != rows.shape[1]:
-            raise ValueError(
-                f"block_sizes={self.block_sizes!r} is not allowed: give positive "
-                f"integers whose sum is the number of features, {rows.shape[1]}, or "
-                "None."
-            )
-        self._bring_to_length(rows)
-        mean = weight @ rows / weight.sum()
-        rows -= mean
-        block = np.repeat(np.arange(len(sizes)), sizes)
-        variance = np.bincount(block, weights=weight @ rows**2 / weight.sum())
-        varies = variance > 0
-        wanted = varies * np.minimum(1.0, sizes / _LONG_BLOCK)
-        # The total is the number of features, as without blocks.
-        wanted *= rows.shape[1] / max(wanted.sum(), 1 / _LONG_BLOCK)
-        share = np.sqrt(wanted / np.where(varies, variance, 1.0))[block]
-        rows *= share
-        fit(rows, codes, weight, n_classes)
-        self.coef_ *= share
-        self.intercept_ = self.intercept_ - self.coef_ @ mean
 
     def _check_alphas(self) -> Floats | None:
         if self.alphas is None:
@@ -307,20 +264,19 @@ class LinearLabelMapping(BaseLabelMapping):
         return np.unique(alphas)
 
     def _fit_ridge(
-        self, rows: Floats, codes: Codes, weight: Floats, n_classes: int
+        self, rows: StandardRows, codes: Codes, weight: Floats, n_classes: int
     ) -> None:
         alphas = self._check_alphas()
         if alphas is None:
             # For standardised features the number of those that vary, times the sum
             # of the weights.
-            variation = float((weight @ rows**2).sum())
-            alphas = _RELATIVE_ALPHAS * max(weight.sum(), variation)
-        targets = np.full((len(rows), n_classes), -1.0)
-        targets[np.arange(len(rows)), codes] = 1
-        ridge = _fit_ridge_path(rows, targets, weight, alphas)
+            alphas = _RELATIVE_ALPHAS * max(weight.sum(), rows.variation)
+        targets = np.full((len(codes), n_classes), -1.0)
+        targets[np.arange(len(codes)), codes] = 1
+        ridge = fit_ridge_path(rows, targets, weight, alphas)
         temperature = fit_temperature(ridge.loo_scores, codes, weight)
         logs = log_softmax(temperature * ridge.loo_scores, axis=1)
-        truth = np.arange(len(rows)), codes
+        truth = np.arange(len(codes)), codes
         right = ridge.loo_scores.argmax(axis=1) == codes
         self.coef_ = ridge.coef
         self.intercept_ = ridge.intercept
@@ -375,64 +331,6 @@ class LinearLabelMapping(BaseLabelMapping):
         self.coef_ = coef if axes is None else coef @ axes
         self.intercept_ = intercept
         self.n_iter_ = int(model.n_iter_.max())
-
-
-class _Ridge(NamedTuple):
-    """The ridge fit that leave-one-out prefers."""
-
-    alpha: float
-    coef: Floats
-    intercept: Floats
-    loo_scores: Floats
-
-
-def _fit_ridge_path(
-    rows: Floats, targets: Floats, weight: Floats, alphas: Floats
-) -> _Ridge:
-    """Fit centred `rows` for all `alphas` (ascending) and keep the best of them."""
-    total = weight.sum()
-    root = np.sqrt(weight)[:, None]
-    intercept = weight @ targets / total
-    heavy = rows * root
-    # heavy = scores @ directions.T with orthogonal columns of scores, from whichever of
-    # the two Gram matrices is the smaller.
-    wide = len(heavy) <= heavy.shape[1]
-    eigenvalues, vectors = np.linalg.eigh(heavy @ heavy.T if wide else heavy.T @ heavy)
-    kept = eigenvalues > eigenvalues[-1] * max(heavy.shape) * np.finfo(float).eps
-    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
-    scores = vectors * np.sqrt(eigenvalues) if wide else heavy @ vectors
-    moments = scores.T @ ((targets - intercept) * root)
-
-    # Leverage of one unit of weight, for each row and alpha; the intercept, which is
-    # not penalised, has 1 / total.
-    leverage = scores**2 @ (1 / (eigenvalues[:, None] + alphas))
-    leverage = leverage / weight[:, None] + 1 / total
-    left = 1 - np.minimum(weight, 1)[:, None] * leverage
-    scale = float(weight @ (targets**2).sum(axis=1))
-    best_error, best = np.inf, (0, targets)
-    for index in range(len(alphas) - 1, -1, -1):
-        shrunk = moments / (eigenvalues[:, None] + alphas[index])
-        residuals = targets - intercept - scores @ shrunk / root
-        # Where nothing is left without a row, its score is 0: no class is preferred.
-        loo_residuals = np.divide(
-            residuals,
-            left[:, [index]],
-            out=targets.copy(),
-            where=left[:, [index]] > _NO_INFORMATION,
-        )
-        error = float(weight @ (loo_residuals**2).sum(axis=1))
-        # Equal up to rounding is equal: the larger alpha, met first, is kept. Rounding
-        # of the targets, that is: an error of nearly nothing may be anything.
-        if error < best_error - 1e-9 * scale:
-            best_error, best = error, (index, targets - loo_residuals)
-    index, loo_scores = best
-    shrunk = moments / (eigenvalues[:, None] + alphas[index])
-    coef = (
-        shrunk.T / np.sqrt(eigenvalues) @ vectors.T @ heavy
-        if wide
-        else shrunk.T @ vectors.T
-    )
-    return _Ridge(float(alphas[index]), coef, intercept, loo_scores)
 
 
 def fit_temperature(scores: Floats, codes: Codes, weight: Floats) -> float:

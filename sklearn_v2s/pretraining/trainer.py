@@ -150,6 +150,8 @@ class _Run:
             self.source = ARCHITECTURES[settings.architecture].build(
                 settings._front_ends()[settings.front_end], corpus.classes
             )
+        # Convolutions over maps train up to a third faster with the channels last.
+        self.source.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         wanted = settings.train_on.split("+")
         self.train_rows = corpus.select(*wanted)  # type: ignore[arg-type]
         self.steps = -(-len(self.train_rows) // settings.batch_size)

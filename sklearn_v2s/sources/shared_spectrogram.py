@@ -122,6 +122,28 @@ class SharedSpectrogram(nn.Module):
         Tensor of shape (batch, G, n_frames, n_mels)
             As the front end gives them for the sums of the waveforms.
         """
+        mel = self.mel(front_end, spectra, perturbation, gain)
+        return front_end.standardise(mel)
+
+    def mel(
+        self,
+        front_end: LogMelFrontEnd,
+        spectra: Tensor,
+        perturbation: Tensor,
+        gain: Tensor,
+    ) -> Tensor:
+        """Return the mel bands of what `forward` gives the features of.
+
+        Parameters
+        ----------
+        front_end, spectra, perturbation, gain
+            As in `forward`.
+
+        Returns
+        -------
+        Tensor of shape (batch, G, n_frames, n_mels)
+            Not compressed.
+        """
         spectrum = front_end.spectrogram(perturbation)
         bins_last = spectrum.transpose(-1, -2).index_select(-2, self.touched)
         added = torch.stack([bins_last.real, bins_last.imag], dim=-3)
@@ -136,8 +158,7 @@ class SharedSpectrogram(nn.Module):
         )
         rest = front_end.mel(spectrum.index_select(-1, self._untouched))
         rest = rest.expand(len(spectra), -1, -1, -1)
-        frames = torch.cat([mel, rest], dim=2).index_select(2, self._order)
-        return front_end.standardise(frames)
+        return torch.cat([mel, rest], dim=2).index_select(2, self._order)
 
 
 class _MelOfSums(torch.autograd.Function):

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many series in passes that fit into the memory of a device."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["free_bytes", "run_in_chunks"]
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory a device has left.
+
+    Parameters
+    ----------
+    device : torch.device
+        Any.
+
+    Returns
+    -------
+    int or None
+        Bytes, with those that torch holds without using them; None where nobody says,
+        as for a CPU.
+    """
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + held)
+
+
+def run_in_chunks(
+    run: Callable[[slice, int], None],
+    count: int,
+    size: int,
+    device: torch.device,
+) -> None:
+    """Run something for all rows, for fewer at a time where a device is full.
+
+    Parameters
+    ----------
+    run : callable
+        Gets the rows of a pass and the size of a pass, which the last may not fill. It
+        is called again for the first of the same rows if it ran out of memory.
+    count : int
+        Number of rows.
+    size : int
+        Rows for each pass at the start. Each time the device has no memory left it is
+        halved, and the first time the user is warned.
+    device : torch.device
+        Which that is.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If not even one row finds room.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.chunking import run_in_chunks
+    >>> run_in_chunks(lambda rows, size: print(rows), 5, 3, torch.device("cpu"))
+    slice(0, 3, None)
+    slice(3, 5, None)
+    """
+    start, warned = 0, False
+    while start < count:
+        rows = slice(start, min(count, start + size))
+        reason = None
+        try:
+            run(rows, size)
+        except torch.OutOfMemoryError as error:
+            tried = rows.stop - rows.start
+            if tried == 1:
+                error.add_note(f"Not even one series at a time fits on {device}.")
+                raise
+            reason = str(error).partition("\n")[0]
+        if reason is None:
+            start = rows.stop
+            continue
+        # Not in the handler: the error keeps what the pass had computed so far.
+        size = tried // 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not warned:
+            warned = True
+            warnings.warn(
+                f"{device} has no memory left for {tried} series in one pass "
+                f"({reason}). Going on with {size} at a time, and fewer if needed.",
+                UserWarning,
+                stacklevel=3,
+            )

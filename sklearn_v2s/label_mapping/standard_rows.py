@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Standardised features that are made, part by part, when they are needed.
+
+Ten thousand series have half a gigabyte of features. A standardised copy, and the
+copies on the way to it, would take several times as much; a part at a time takes next
+to nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from sklearn_v2s.label_mapping.base import Floats
+
+__all__ = ["SHORTEST", "StandardRows", "chunks", "long_blocks"]
+
+# Sources compute in float32: a feature that varies by less than some units of its last
+# place is constant, and to standardise it would turn rounding noise into a feature.
+_ROUNDING = 10 * float(np.finfo(np.float32).eps)
+# How far beyond the training rows a feature is followed.
+_EXTRAPOLATION = 2.0
+# Blocks of fewer features say something by their length, and weigh less.
+_LONG_BLOCK = 32
+SHORTEST = 1e-6
+# Values to standardise at a time, in float64: 16 MiB.
+_CHUNK_VALUES = 2**21
+
+
+def long_blocks(block_sizes: Sequence[int] | None) -> list[slice]:
+    """Return the features of the blocks that every row has the same length in."""
+    return [
+        block
+        for block in _blocks([] if block_sizes is None else block_sizes)
+        if block.stop - block.start >= _LONG_BLOCK
+    ]
+
+
+def _blocks(sizes: Sequence[int]) -> list[slice]:
+    ends = np.cumsum(sizes).astype(int).tolist()
+    return [slice(start, end) for start, end in pairwise([0, *ends])]
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Cut ``range(count)`` so that `size` values for each stay few at a time.
+
+    Parameters
+    ----------
+    count : int
+        Rows or columns.
+    size : int
+        Values of each.
+
+    Yields
+    ------
+    slice
+        One after the other.
+
+    Examples
+    --------
+    >>> from sklearn_v2s.label_mapping.standard_rows import chunks
+    >>> list(chunks(3, 10))
+    [slice(0, 3, None)]
+    """
+    step = max(1, _CHUNK_VALUES // max(1, size))
+    for start in range(0, count, step):
+        yield slice(start, min(count, start + step))
+
+
+class StandardRows:
+    """Rows of weighted mean 0 and standard deviation 1, in which blocks weigh the same.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), float32 or float64
+        Features; they are read again for each part and never changed.
+    weight : ndarray of shape (n,)
+        Positive weights of the rows.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (d,)
+        Weighted mean and standard deviation; a scale of 1 where a feature is constant.
+    bound : ndarray of shape (d,)
+        Twice the largest absolute value of each standardised feature.
+    offset, share : ndarray of shape (d,)
+        What `balance` made the rows subtract and then multiply by.
+    variation : float
+        Weighted sum of all squared values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.label_mapping.standard_rows import StandardRows
+    >>> rows = StandardRows(np.array([[1.0, 5.0], [3.0, 5.0]]), np.ones(2))
+    >>> rows.part()
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+
+    def __init__(self, rows: Floats, weight: Floats) -> None:
+        n, d = rows.shape
+        self.shape = n, d
+        self._rows = rows
+        self._weight = weight
+        self._lengths: list[tuple[slice, Floats]] = []
+        self.mean, self.scale, self.bound = np.empty(d), np.empty(d), np.empty(d)
+        self._varies = np.empty(d, dtype=bool)
+        self.offset, self.share = np.zeros(d), np.ones(d)
+        self.variation = 0.0
+        total = weight.sum()
+        for columns in chunks(d, n):
+            part = rows[:, columns].astype(np.float64)
+            mean = weight @ part / total
+            part -= mean
+            scale = np.sqrt(weight @ part**2 / total)
+            constant = scale <= _ROUNDING * np.abs(mean)
+            scale[constant] = 1
+            part /= scale
+            part[:, constant] = 0
+            self.mean[columns], self.scale[columns] = mean, scale
+            self._varies[columns] = ~constant
+            self.bound[columns] = _EXTRAPOLATION * np.abs(part).max(axis=0)
+            self.variation += float((weight @ part**2).sum())
+
+    def balance(self, sizes: Sequence[int]) -> None:
+        """Give every block the same share, and its rows the same length.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Neighbouring features that belong together, d in all.
+        """
+        n, d = self.shape
+        total = self._weight.sum()
+        variance = np.zeros(len(sizes))
+        for number, block in enumerate(_blocks(sizes)):
+            size = block.stop - block.start
+            pieces = [
+                slice(block.start + piece.start, block.start + piece.stop)
+                for piece in chunks(size, n)
+            ]
+            if size >= _LONG_BLOCK:
+                square = sum((self.part(columns=piece) ** 2).sum(1) for piece in pieces)
+                # Not less than a rounding error: a row at the mean has no direction.
+                length = np.maximum(np.sqrt(square / size), SHORTEST)
+                self._lengths.append((block, length))
+            for piece in pieces:
+                part = self.part(columns=piece)
+                self.offset[piece] = self._weight @ part / total
+                part -= self.offset[piece]
+                variance[number] += (self._weight @ part**2).sum() / total
+        varies = variance > 0
+        wanted = varies * np.minimum(1.0, np.asarray(sizes) / _LONG_BLOCK)
+        # The total is the number of features, as without blocks.
+        wanted *= d / max(wanted.sum(), 1 / _LONG_BLOCK)
+        share = np.sqrt(wanted / np.where(varies, variance, 1.0))
+        self.share = np.repeat(share, np.asarray(sizes))
+        self.variation = float(total * (share**2 * variance).sum())
+
+    def part(self, rows: slice = slice(None), columns: slice = slice(None)) -> Floats:
+        """Return a part of the rows as they are fitted to.
+
+        Parameters
+        ----------
+        rows, columns : slice, default=slice(None)
+            Which; all of them if not given.
+
+        Returns
+        -------
+        ndarray
+            In float64; the caller may change it.
+        """
+        part = self._rows[rows, columns].astype(np.float64)
+        part -= self.mean[columns]
+        part /= self.scale[columns]
+        part[:, ~self._varies[columns]] = 0
+        first, end, _ = columns.indices(self.shape[1])
+        for block, length in self._lengths:
+            start, stop = max(block.start, first), min(block.stop, end)
+            if start < stop:
+                part[:, start - first : stop - first] /= length[rows, None]
+        part -= self.offset[columns]
+        part *= self.share[columns]
+        return part
+
+    def column_parts(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield columns, a few at a time, and their values."""
+        for columns in chunks(self.shape[1], self.shape[0]):
+            yield columns, self.part(columns=columns)
+
+    def row_parts(self) -> Iterator[tuple[slice, Floats]]:
+        """Yield rows, a few at a time, and their values."""
+        for rows in chunks(*self.shape):
+            yield rows, self.part(rows)

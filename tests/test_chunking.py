@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes that fit into memory, and what happens where they do not."""
+
+import re
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sklearn_v2s.chunking import free_bytes, run_in_chunks
+from sklearn_v2s.reprogramming import _pass_size
+
+CPU = torch.device("cpu")
+
+
+@given(count=st.integers(0, 50), size=st.integers(1, 60), room=st.integers(1, 60))
+def test_all_rows_once_and_in_order(count, size, room):
+    done, sizes = [], []
+
+    def run(rows, size):
+        sizes.append(size)
+        if rows.stop - rows.start > room:
+            raise torch.OutOfMemoryError("no room\nand more")
+        done.extend(range(rows.start, rows.stop))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_in_chunks(run, count, size, CPU)
+    assert done == list(range(count))
+    assert len(caught) == (min(count, size) > room)
+    assert all(later <= size for size, later in pairwise(sizes))
+
+
+def test_the_warning_says_what_happens():
+    def run(rows, size):
+        if rows.stop - rows.start > 2:
+            raise torch.OutOfMemoryError("tried to allocate 9 GiB\nstatistics")
+
+    message = (
+        "cpu has no memory left for 8 series in one pass (tried to allocate 9 GiB). "
+        "Going on with 4 at a time, and fewer if needed."
+    )
+    with pytest.warns(UserWarning, match=re.escape(message)) as caught:
+        run_in_chunks(run, 20, 8, CPU)
+    assert len(caught) == 1
+
+
+def test_not_even_one_row():
+    def run(rows, size):
+        raise torch.OutOfMemoryError("full")
+
+    with (
+        pytest.warns(UserWarning, match="no memory left"),
+        pytest.raises(torch.OutOfMemoryError, match="full") as caught,
+    ):
+        run_in_chunks(run, 4, 4, CPU)
+    assert "Not even one series at a time fits on cpu." in caught.value.__notes__
+
+
+def test_other_errors_are_not_tried_again():
+    calls = []
+
+    def run(rows, size):
+        calls.append(rows)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        run_in_chunks(run, 4, 2, CPU)
+    assert len(calls) == 1
+
+
+def test_nobody_says_how_much_a_cpu_has_left():
+    assert free_bytes(CPU) is None
+
+
+def test_passes_follow_the_free_memory(monkeypatch):
+    device = torch.device("cuda")
+    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: None)
+    most = _pass_size(1, 16000, device)
+    assert _pass_size(4, 16000, device) == most // 4
+    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: 2**30)
+    assert 1 <= _pass_size(1, 16000, device) < most
+    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: 0)
+    assert _pass_size(1, 16000, device) == 1

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ridge path of many series: both factorisations, part by part."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import Ridge
+
+from sklearn_v2s.label_mapping import LinearLabelMapping, ridge, standard_rows
+from sklearn_v2s.label_mapping.ridge import fit_ridge_path
+from sklearn_v2s.label_mapping.standard_rows import StandardRows
+
+few = settings(max_examples=40, deadline=None)
+each_factorisation = pytest.mark.parametrize(
+    "largest", [0, 10**9], ids=["tridiagonal", "eigenvectors"]
+)
+
+
+def make_rows(n, d, seed, rank=None):
+    """Return features, targets of two columns and weights."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d))
+    if rank is not None:
+        x = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d))
+    return x, rng.normal(size=(n, 2)), rng.uniform(0.2, 3.0, size=n)
+
+
+def values_at_a_time(patch, count):
+    """Make parts so small that there are many of them."""
+    patch.setattr(standard_rows, "_CHUNK_VALUES", count)
+
+
+def loo_by_refitting(rows, targets, weight, alpha):
+    """Return scores of each row without one unit of its weight, by scikit-learn."""
+    scores = np.empty_like(targets)
+    for i in range(len(rows)):
+        less = weight.copy()
+        less[i] -= min(weight[i], 1)
+        model = Ridge(alpha=alpha, solver="cholesky")
+        scores[i] = model.fit(rows, targets, sample_weight=less).predict(rows[[i]])[0]
+    return scores
+
+
+@each_factorisation
+@pytest.mark.parametrize(("n", "d"), [(3, 9), (12, 12), (12, 13), (30, 7), (9, 40)])
+@pytest.mark.parametrize("part", [5, 2**21], ids=["small parts", "one part"])
+def test_each_factorisation_leaves_one_out_as_refitting_does(
+    largest, n, d, part, monkeypatch
+):
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", largest)
+    values_at_a_time(monkeypatch, part)
+    x, targets, weight = make_rows(n, d, seed=n + d)
+    rows = StandardRows(x, weight)
+    for alpha in (0.05, 2.0, 80.0):
+        found = fit_ridge_path(rows, targets, weight, np.array([alpha]))
+        expected = Ridge(alpha=alpha, solver="cholesky")
+        expected.fit(rows.part(), targets, sample_weight=weight)
+        assert_allclose(found.coef, expected.coef_, rtol=1e-8, atol=1e-11)
+        assert_allclose(found.intercept, np.average(targets, axis=0, weights=weight))
+        loo = loo_by_refitting(rows.part(), targets, weight, alpha)
+        assert_allclose(found.loo_scores, loo, rtol=1e-7, atol=1e-10)
+
+
+@few
+@given(
+    n=st.integers(2, 25),
+    d=st.integers(2, 25),
+    rank=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_both_factorisations_agree_where_features_depend_on_each_other(
+    n, d, rank, seed
+):
+    x, targets, weight = make_rows(n, d, seed, rank)
+    rows = StandardRows(x, weight)
+    # The mapping's smallest, 1e-7 of all variation, is that of at least 2,000 rows.
+    for alpha in np.logspace(-4, 1, 6) * rows.variation:
+        found = []
+        with pytest.MonkeyPatch.context() as patch:
+            for largest in (0, 10**9):
+                patch.setattr(ridge, "_LARGEST_EIGENPROBLEM", largest)
+                found.append(fit_ridge_path(rows, targets, weight, np.array([alpha])))
+        scores = [fit.loo_scores for fit in found]
+        assert_allclose(*scores, rtol=1e-5, atol=1e-6)
+        scores = [rows.part() @ fit.coef.T for fit in found]
+        assert_allclose(*scores, rtol=1e-7, atol=1e-8)
+
+
+def test_a_penalty_lost_in_rounding_gets_the_eigenvectors(monkeypatch):
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 0)
+    x, targets, weight = make_rows(8, 20, seed=0)
+    rows = StandardRows(x, weight)
+    found = fit_ridge_path(rows, targets, weight, np.array([0.0, 1e-300]))
+    # Centred rows: the eight of them have seven directions, and fit exactly.
+    assert_allclose(
+        rows.part() @ found.coef.T + found.intercept, targets, rtol=1e-6, atol=1e-8
+    )
+
+
+@few
+@given(
+    part=st.integers(1, 60),
+    n=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from([np.float32, np.float64]),
+)
+def test_standard_rows_do_not_depend_on_the_parts(part, n, seed, kind):
+    sizes = [2, 40, 1, 33]
+    x, _, weight = make_rows(n, sum(sizes), seed)
+    x = x.astype(kind)
+    expected = StandardRows(x, weight)
+    expected.balance(sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        values_at_a_time(patch, part)
+        rows = StandardRows(x, weight)
+        rows.balance(sizes)
+        by_columns = np.hstack([values for _, values in rows.column_parts()])
+        by_rows = np.vstack([values for _, values in rows.row_parts()])
+    assert_allclose(by_columns, expected.part(), rtol=1e-9, atol=1e-9)
+    assert_allclose(by_rows, by_columns, rtol=1e-9, atol=1e-9)
+    assert_allclose(rows.variation, expected.variation, rtol=1e-9, atol=1e-9)
+    assert_allclose((weight @ by_rows**2).sum(), rows.variation, atol=1e-9)
+
+
+def test_features_are_read_and_left_alone():
+    x, _, weight = make_rows(6, 50, seed=1)
+    kept = x.copy()
+    rows = StandardRows(x, weight)
+    rows.balance([50])
+    rows.part()[:] = 0
+    assert_array_equal(x, kept)
+    assert np.abs(rows.part()).max() > 0.5
+
+
+@pytest.mark.parametrize(("n", "d"), [(600, 2600), (5000, 300)])
+def test_no_second_table_of_the_features_is_made(n, d, monkeypatch):
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 200)
+    values_at_a_time(monkeypatch, 2**16)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    y = np.arange(n) % 2
+    mapping = LinearLabelMapping(block_sizes=[d])
+    mapping.fit(x[:50], y[:50])
+    tracemalloc.start()
+    try:
+        mapping.fit(x, y)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Twice the Gram matrix, the values of rows for all penalties, and the parts; a
+    # table of float64 alone would be 12 MB.
+    small = min(n, d)
+    room = 2 * 8 * small**2 + 4 * 8 * 33 * 2 * n + 16 * 2**16 * 8
+    assert peak < room
+    assert peak < 8 * n * d + 8 * small**2 or small > 500
+
+
+def test_float32_features_are_mapped_as_float64_ones():
+    x, _, _ = make_rows(40, 60, seed=3)
+    x = x.astype(np.float32)
+    y = np.arange(40) % 3
+    mapping = LinearLabelMapping(block_sizes=[60]).fit(x, y)
+    expected = LinearLabelMapping(block_sizes=[60]).fit(x.astype(np.float64), y)
+    assert mapping.alpha_ == expected.alpha_
+    assert mapping.coef_.dtype == np.float64
+    assert_allclose(mapping.coef_, expected.coef_, rtol=1e-12, atol=1e-14)
+    assert_allclose(
+        mapping.transform(x), expected.transform(x.astype(np.float64)), rtol=1e-12
+    )
