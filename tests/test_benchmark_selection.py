@@ -63,4 +63,4 @@ def test_usage(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         cli.main(["benchmark"])
     assert caught.value.code == 2
-    assert "{defaults,accuracy,report,paper,paper-rule}" in capsys.readouterr().err
+    assert "{defaults,accuracy,report,speed,paper,paper-rule}" in capsys.readouterr().err

@@ -148,6 +148,18 @@ def test_list(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "licence: MIT" in published
 
 
+def test_list_of_torchaudio(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "see 'v2s sources list --torchaudio'" in run(capsys, "list")[1]
+    code, output, errors = run(capsys, "list", "--torchaudio")
+    assert (code, errors) == (0, "")
+    licences = dict(line.rsplit(": ", 1) for line in output.splitlines())
+    assert licences["torchaudio:WAV2VEC2_ASR_BASE_960H"] == "MIT"
+    assert licences["torchaudio:MMS_FA"] == "CC-BY-NC-4.0"
+    forbidden = [name for name, licence in licences.items() if "NC" in licence]
+    # Five languages of VoxPopuli, and the aligner.
+    assert len(forbidden) == 6
+
+
 def test_list_leaves_out_what_is_no_file(
     checkpoints: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,130 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``python -m sklearn_v2s`` and ``v2s``."""
+"""The commands ``v2s sources``."""
 
 import argparse
 import contextlib
 import shlex
-import sys
-from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
-from sklearn_v2s.benchmark.commands import add_benchmark
-
-__all__ = ["main"]
+__all__ = ["add_sources"]
 
 _KERAS_SUFFIXES = {".h5", ".hdf5"}
 
 
-def _add_pretrain(
+def add_sources(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
 ) -> None:
-    parser = commands.add_parser(
-        "pretrain",
-        help="train a source model on a speech corpus",
-        description="Train a source model from folders of spoken words and write "
-        "checkpoint, model card and history. Settings are chosen with "
-        "--train-on train (accuracy on the validation list); the model to ship is "
-        "trained with --train-on train+validation and reported on the test list.",
-    )
-    parser.add_argument(
-        "--corpus",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="the Arabic Speech Commands repository, a Google Speech Commands folder "
-        "or the root folder of torchaudio's SPEECHCOMMANDS; may be given several times",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--architecture", default="attrnn")
-    parser.add_argument("--front-end", default="kapre")
-    parser.add_argument(
-        "--train-on", choices=["train", "train+validation"], default="train"
-    )
-    parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--weight-decay", type=float, default=1e-2)
-    parser.add_argument("--label-smoothing", type=float, default=0.05)
-    parser.add_argument("--seed", type=int, default=0)
-    from sklearn_v2s.pretraining.augmentation import Augmentation
+    """Add the commands to the command line.
 
-    strengths = Augmentation()
-    for name in (field.name for field in fields(Augmentation)):
-        value = getattr(strengths, name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(value),
-            default=value,
-            help=f"strength of the augmentation {name} (default: %(default)s)",
-        )
-    parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the last complete epoch"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=_pretrain)
-
-
-def _pretrain(options: argparse.Namespace) -> int:
-    import torch
-
-    from sklearn_v2s.pretraining import (
-        PretrainingSettings,
-        join_corpora,
-        pretrain,
-        read_corpus,
-    )
-    from sklearn_v2s.pretraining.augmentation import Augmentation
-
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    given = vars(options)
-    names = {field.name for field in fields(PretrainingSettings)}
-    settings = PretrainingSettings(
-        augmentation=Augmentation(
-            **{field.name: given[field.name] for field in fields(Augmentation)}
-        ),
-        **{name: given[name] for name in names & given.keys()},
-    )
-    corpus = join_corpora([read_corpus(folder) for folder in options.corpus])
-    card = pretrain(
-        corpus,
-        options.output,
-        settings,
-        resume=options.resume,
-        command=_described_command(options),
-        progress=not options.quiet,
-    )
-    for name, entry in card["accuracy"].items():
-        print(f"{name}: accuracy {entry['accuracy']:.4f} ({entry['n_clips']} clips)")
-    return 0
-
-
-def _described_command(options: argparse.Namespace) -> str:
-    # Folders are a matter of the machine; a card names them by their last part only.
-    words = ["python", "-m", "sklearn_v2s", options.command]
-    for name, value in vars(options).items():
-        if name in {"run", "command", "quiet", "resume", "threads"} or value is None:
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            text = item.name if isinstance(item, Path) else str(item)
-            words += [f"--{name.replace('_', '-')}", text]
-    return shlex.join(words)
-
-
-def _add_sources(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Where to.
+    """
     parser = commands.add_parser(
         "sources",
-        help="list, evaluate, verify, import and fetch source models",
+        help="list, evaluate, verify, import and fetch source models, or keep logits",
         description="Source models: the frozen speech recognisers that listen.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
 
-    action = actions.add_parser("list", help="show what is shipped or published")
+    action = actions.add_parser(
+        "list",
+        help="show what is shipped or published, licence, size and accuracy",
+        description="Show the source models that are shipped or published: where they "
+        "are, licence, classes, size, SHA-256, and accuracy on the words of unseen "
+        "speakers.",
+    )
+    action.add_argument(
+        "--torchaudio",
+        action="store_true",
+        help="show the speech models of torchaudio instead, and their licences",
+    )
     action.set_defaults(run=_list_sources)
 
     action = actions.add_parser(
@@ -150,7 +65,8 @@ def _add_sources(
     action.set_defaults(run=_verify_sources)
 
     action = actions.add_parser(
-        "import", help="turn Keras weights of AttRNN into a checkpoint"
+        "import",
+        help="turn Keras weights of AttRNN, U-Net AttRNN or YAMNet into a checkpoint",
     )
     action.add_argument("file", type=Path, metavar="FILE.h5")
     action.add_argument("output", type=Path, metavar="OUTPUT.safetensors")
@@ -186,7 +102,8 @@ def _add_keras_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         nargs="+",
         metavar="WORD",
-        help="names of the outputs of a Keras file, where it has not 36",
+        help="names of the outputs of a Keras file, where it has neither 36 (AttRNN) "
+        "nor 521 (YAMNet)",
     )
     parser.add_argument(
         "--front-end", help="front end of a Keras file of weights that does not say it"
@@ -206,8 +123,13 @@ def _shipped_sources() -> dict[str, tuple[Path, str, str]]:
 
 def _list_sources(options: argparse.Namespace) -> int:
     from sklearn_v2s.sources.download import PUBLISHED, cached_file
+    from sklearn_v2s.sources.torchaudio_bundle import list_bundles
     from sklearn_v2s.tensor_file import read_tensor_file
 
+    if options.torchaudio:
+        for name, licence in list_bundles().items():
+            print(f"{name}: {licence}")
+        return 0
     for name, (path, sha256, description) in _shipped_sources().items():
         header = read_tensor_file(path).header
         accuracies = [
@@ -236,6 +158,7 @@ def _list_sources(options: argparse.Namespace) -> int:
             "accuracy: not stated",
             sep="\n  ",
         )
+    print("torchaudio:NAME[:LAYER]: see 'v2s sources list --torchaudio'")
     return 0
 
 
@@ -344,31 +267,3 @@ def _save_logits(options: argparse.Namespace) -> int:
         f"speakers, accuracy {kept.accuracy:.4f}, loss {kept.loss:.4f}"
     )
     return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, default=None
-        Without the program's name; None means those of the process.
-
-    Returns
-    -------
-    int
-        Exit code: 0 on success, 1 for an error that a user can mend, 2 for wrong usage.
-    """
-    parser = argparse.ArgumentParser(
-        prog="v2s", description="Voice2Series: time series classification by speech."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_pretrain(commands)
-    _add_sources(commands)
-    add_benchmark(commands)
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"v2s: {error}", file=sys.stderr)
-        return 1
