@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pooling: responses of kernels over time to features of one series."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["N_THRESHOLDS", "PooledResponses", "pool_responses", "spread_levels"]
+__all__ = [
+    "FULL_VECTORS",
+    "GROUP_SIZE",
+    "N_THRESHOLDS",
+    "PooledResponses",
+    "pool_responses",
+    "spread_levels",
+]
 
 # Thresholds of each kernel at each dilation.
 N_THRESHOLDS = 4
+# Values side by side that torch wants for its quick reductions.
+FULL_VECTORS = 32
 # Parts of the series in which the first threshold is counted by itself.
 _N_SEGMENTS = 4
 # Kernels that compete with each other for each time point.
-_GROUP_SIZE = 7
+GROUP_SIZE = 7
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -23,14 +32,14 @@ class PooledResponses(NamedTuple):
 
     Attributes
     ----------
-    exceedance : Tensor of shape (batch, N_THRESHOLDS * k)
+    exceedance : Tensor of shape (N_THRESHOLDS, k, batch)
         Share of time points above each threshold (proportion of positive values).
-    course : Tensor of shape (batch, 4 * k)
+    course : Tensor of shape (k, 4, batch)
         The same for one threshold, in each quarter of the series.
-    wins : Tensor of shape (batch, 2 * (k - k % 7))
+    wins : Tensor of shape (2, k - k % 7, batch)
         Square root of the share of time points at which a kernel has the largest, and
         the smallest, response of its group of seven.
-    extremes : Tensor of shape (batch, 2 * k)
+    extremes : Tensor of shape (2, k, batch)
         Largest and smallest response.
     """
 
@@ -38,6 +47,28 @@ class PooledResponses(NamedTuple):
     course: Tensor
     wins: Tensor
     extremes: Tensor
+
+    @staticmethod
+    def join(parts: "Sequence[PooledResponses]") -> "PooledResponses":
+        """Return what several groups of kernels have given as that of all of them.
+
+        Parameters
+        ----------
+        parts : sequence of PooledResponses
+            Of neighbouring kernels, in multiples of seven but for the last.
+
+        Returns
+        -------
+        PooledResponses
+            As if all kernels had been pooled together.
+        """
+        axes = (1, 0, 1, 1)
+        kinds = zip(zip(*parts, strict=True), axes, strict=True)
+        return PooledResponses(*(torch.cat(kind, dim=axis) for kind, axis in kinds))
+
+    def features(self) -> list[Tensor]:
+        """Return the four kinds as tables of shape (batch, n_features)."""
+        return [part.flatten(0, 1).T for part in self]
 
 
 def spread_levels(count: int, start: float) -> Tensor:
@@ -70,15 +101,16 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
 
     Parameters
     ----------
-    responses : Tensor of shape (batch, k, n_timepoints)
-        Of each kernel at each time point.
+    responses : Tensor of shape (k, n_timepoints, batch)
+        Of each kernel at each time point. With the series side by side, vectors of a
+        CPU are full whatever the length of the series.
     thresholds : Tensor of shape (N_THRESHOLDS, k)
         Of each kernel.
 
     Returns
     -------
     PooledResponses
-        Features of each series.
+        Of each series.
 
     References
     ----------
@@ -90,31 +122,52 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     --------
     >>> import torch
     >>> from sklearn_v2s.pooling import pool_responses
-    >>> pooled = pool_responses(torch.zeros(2, 84, 10), torch.ones(4, 84))
-    >>> [part.shape[1] for part in pooled]
-    [336, 336, 168, 168]
+    >>> pooled = pool_responses(torch.zeros(84, 10, 2), torch.ones(4, 84))
+    >>> [tuple(part.shape) for part in pooled.features()]
+    [(2, 336), (2, 336), (2, 168), (2, 168)]
     """
-    n_kernels, n_timepoints = responses.shape[1:]
-    # A float buffer and a product with ones: several times quicker on a CPU than the
-    # mean of a tensor of booleans.
-    above = torch.empty_like(responses)
-    ones = responses.new_full((n_timepoints,), 1.0 / n_timepoints)
-    exceedance = []
-    for threshold in thresholds[1:]:
-        torch.gt(responses, threshold.unsqueeze(1), out=above)
-        exceedance.append(above @ ones)
-    torch.gt(responses, thresholds[0].unsqueeze(1), out=above)
-    exceedance.insert(0, above @ ones)
-    course = functional.adaptive_avg_pool1d(above, _N_SEGMENTS)
-    n_groups = n_kernels // _GROUP_SIZE
-    grouped = responses[:, : n_groups * _GROUP_SIZE]
-    groups = grouped.unflatten(1, (n_groups, _GROUP_SIZE))
-    wins = []
-    for best in (groups.amax(2, keepdim=True), groups.amin(2, keepdim=True)):
-        wins.append((groups == best).to(responses.dtype) @ ones)
-    return PooledResponses(
-        torch.cat(exceedance, dim=1),
-        course.flatten(1),
-        torch.cat([counts.flatten(1) for counts in wins], dim=1).sqrt(),
-        torch.cat([responses.amax(2), responses.amin(2)], dim=1),
+    n_kernels, n_timepoints, batch = responses.shape
+    # Zeros and ones as floats in one buffer: several times quicker on a CPU than
+    # tensors of booleans, and their sums are exact.
+    held = torch.empty_like(responses)
+    exceedance = responses.new_empty(N_THRESHOLDS, n_kernels, batch)
+    # The first threshold last: its course is read from what the buffer then holds.
+    for number in reversed(range(N_THRESHOLDS)):
+        torch.gt(responses, thresholds[number][:, None, None], out=held)
+        exceedance[number] = _over_time(torch.sum, held)
+    exceedance /= n_timepoints
+    course = responses.new_empty(n_kernels, _N_SEGMENTS, batch)
+    for segment in range(_N_SEGMENTS):
+        # Parts that do not fit evenly share time points.
+        first = segment * n_timepoints // _N_SEGMENTS
+        last = -(-(segment + 1) * n_timepoints // _N_SEGMENTS)
+        course[:, segment] = _over_time(torch.sum, held[:, first:last])
+        course[:, segment] /= last - first
+    n_grouped = n_kernels // GROUP_SIZE * GROUP_SIZE
+    groups = responses[:n_grouped].unflatten(0, (-1, GROUP_SIZE))
+    won = held[:n_grouped].unflatten(0, (-1, GROUP_SIZE))
+    wins = responses.new_empty(2, len(groups), GROUP_SIZE, batch)
+    for number, best in enumerate((groups.amax(1), groups.amin(1))):
+        torch.eq(groups, best.unsqueeze(1), out=won)
+        wins[number] = _over_time(torch.sum, won)
+    wins = (wins / n_timepoints).sqrt().flatten(1, 2)
+    extremes = torch.stack(
+        [_over_time(torch.amax, responses), _over_time(torch.amin, responses)]
     )
+    return PooledResponses(exceedance, course, wins, extremes)
+
+
+def _over_time(reduce: Callable[[Tensor, int], Tensor], values: Tensor) -> Tensor:
+    """Reduce values of shape (..., n_timepoints, batch) over time.
+
+    `reduce` may be applied to parts first. That fills the vectors of a CPU where few
+    series stand side by side.
+    """
+    n_timepoints, batch = values.shape[-2:]
+    fold = max(1, FULL_VECTORS // batch)
+    whole = n_timepoints // fold * fold
+    if fold == 1 or whole == 0:
+        return reduce(values, -2)
+    wide = values[..., :whole, :].unflatten(-2, (-1, fold)).flatten(-2)
+    parts = reduce(wide, -2).unflatten(-1, (fold, batch))
+    return reduce(torch.cat([parts, values[..., whole:, :]], dim=-2), -2)

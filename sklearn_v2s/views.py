@@ -7,7 +7,7 @@ no training.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,14 @@ from torch.nn import functional
 
 from sklearn_v2s.chunking import free_bytes, run_in_chunks
 from sklearn_v2s.placement import TonePlacement
-from sklearn_v2s.pooling import N_THRESHOLDS, pool_responses, spread_levels
+from sklearn_v2s.pooling import (
+    FULL_VECTORS,
+    GROUP_SIZE,
+    N_THRESHOLDS,
+    PooledResponses,
+    pool_responses,
+    spread_levels,
+)
 from sklearn_v2s.reprogramming import (
     Perturbation,
     ReprogrammedSource,
@@ -38,8 +45,10 @@ __all__ = [
 VIEWS = ("replicas", "tone", "wave", "slope", "level")
 
 # Responses to hold at once: what stays in the cache of a CPU, and what fills a GPU.
-_CHUNK_CPU = 200_000
+_CHUNK_CPU = 100_000
 _CHUNK_GPU = 2**26
+# Samples of series to hear at a time on a CPU: few long ones must not wait for company.
+_SAMPLES_CPU, _FEWEST = 2**14, 4
 # What a response may take on a GPU, in bytes, with all that is made of it.
 _BYTES_OF_RESPONSE = 64
 # Of the standard deviation of all values: series whose levels differ by less were
@@ -179,7 +188,7 @@ class WaveView(View):
     ) -> None:
         # A module of the user need not have a front end at all.
         front_end = getattr(source, "front_end", None)
-        if not hasattr(front_end, "responses"):
+        if not hasattr(front_end, "responses_side_by_side"):
             raise ValueError(
                 f"wave_source must have a kernel bank as its front end, got a "
                 f"{type(source).__name__} with {type(front_end).__name__}. Use "
@@ -209,9 +218,9 @@ class WaveView(View):
         self.thresholds = like.new_zeros(
             n_channels, len(self.dilations), N_THRESHOLDS, of_each
         )
-        pooled = pool_responses(like.new_zeros(1, of_each, 4), self.thresholds[0, 0])
+        pooled = pool_responses(like.new_zeros(of_each, 4, 1), self.thresholds[0, 0])
         repeated = n_channels * len(self.dilations)
-        self.block_sizes = [repeated * part.shape[1] for part in pooled]
+        self.block_sizes = [repeated * part.shape[1] for part in pooled.features()]
 
     @property
     def front_end(self) -> Any:
@@ -239,14 +248,30 @@ class WaveView(View):
             for index, dilation in enumerate(self.dilations):
                 rows = order[(position + np.arange(n_thresholds)) % len(order)]
                 position += n_thresholds
-                responses = self.front_end.responses(
-                    self._waveforms(series[rows], channel),
-                    dilation,
-                    kernels=self.chosen[channel],
-                )
+                waveforms = self._waveforms(series[rows], channel)
+                # As `features` hears them: responses that are equal, as of flat parts
+                # of a series, are to stand on the same side of a threshold.
+                room = _side_by_side(waveforms, _company(waveforms.shape[1]))
+                responses = torch.cat(
+                    [
+                        found[..., : len(rows)]
+                        for _, found in self._responses(
+                            self.front_end, room, dilation, self.chosen[channel]
+                        )
+                    ]
+                ).permute(2, 0, 1)
                 self.thresholds[channel, index] = _quantiles(
                     responses, levels[channel, index].to(responses)
                 )
+
+    def _responses(
+        self, front_end: Any, room: Tensor, dilation: int, chosen: Tensor
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield responses of some of the chosen kernels, and which these are."""
+        count = _chunk_values(room.device) // room.numel() // GROUP_SIZE * GROUP_SIZE
+        return front_end.responses_side_by_side(
+            room, dilation, chosen, max(GROUP_SIZE, count)
+        )
 
     @torch.inference_mode()
     def features(self, series: np.ndarray, device: torch.device) -> np.ndarray:
@@ -274,22 +299,27 @@ class WaveView(View):
                 waveforms: Tensor = waveforms,
                 chosen: Tensor = chosen,
             ) -> None:
-                chunk = waveforms[rows]
-                # Chunks of one size: what a series gives must not depend, not even by
-                # rounding, on the series that stand beside it.
-                room = functional.pad(chunk, (0, 0, 0, size - len(chunk))).to(device)
+                room = _side_by_side(waveforms[rows], size).to(device)
                 pooled = [
-                    pool_responses(
-                        front_end.responses(room, dilation, kernels=chosen),
-                        thresholds[channel, index],
-                    )
+                    PooledResponses.join(
+                        [
+                            pool_responses(found, thresholds[channel, index][:, some])
+                            for some, found in self._responses(
+                                front_end, room, dilation, chosen
+                            )
+                        ]
+                    ).features()
                     for index, dilation in enumerate(self.dilations)
                 ]
+                n = rows.stop - rows.start
                 for kind, parts in zip(kinds, zip(*pooled, strict=True), strict=True):
-                    kind[rows, channel] = torch.cat(parts, dim=1)[: len(chunk)].cpu()
+                    kind[rows, channel] = torch.cat(parts, dim=1)[:n].cpu()
 
-            size = _chunk_values(device) // (waveforms.shape[1] * len(chosen))
-            run_in_chunks(hear, len(series), max(1, size), device)
+            size = _company(waveforms.shape[1])
+            if device.type != "cpu":
+                values = waveforms.shape[1] * len(chosen)
+                size = max(1, _chunk_values(device) // values)
+            run_in_chunks(hear, len(series), size, device)
         return found.numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -301,6 +331,21 @@ class WaveView(View):
         self.thresholds = torch.from_numpy(
             _of_shape("thresholds", arrays, tuple(self.thresholds.shape))
         )
+
+
+def _company(n_samples: int) -> int:
+    """Return how many series to hear at a time on a CPU, a power of two."""
+    fitting = max(_FEWEST, min(FULL_VECTORS, _SAMPLES_CPU // n_samples))
+    return 2 ** int(np.log2(fitting))
+
+
+def _side_by_side(waveforms: Tensor, size: int) -> Tensor:
+    """Return waveforms as columns, with silence for those that lack.
+
+    Always so many: what a series gives must not depend, not even by rounding, on the
+    series that stand beside it.
+    """
+    return functional.pad(waveforms.T, (0, size - len(waveforms))).contiguous()
 
 
 def _chunk_values(device: torch.device) -> int:

@@ -6,6 +6,8 @@ bank of short kernels, applied at dilations 1, 2, 4, ..., keeps it. Convolution 
 linear: the responses to a sum of two waveforms are the sum of their responses.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ from torch.nn import functional
 
 __all__ = ["KernelBankConfig", "KernelBankFrontEnd"]
 
+# Products of matrices whose columns are a multiple of this treat all columns alike.
+_EVEN = 96
 # Added to the mean magnitude of a frame before the logarithm; speech is near 0.1.
 _FLOOR = 1e-5
 # Keeps the standardisation of a clip without any variation finite.
@@ -140,7 +144,6 @@ class KernelBankFrontEnd(nn.Module):
         waveform: Tensor,
         dilation: int,
         stride: int = 1,
-        kernels: Tensor | None = None,
     ) -> Tensor:
         """Return the responses of kernels at one dilation, linear in the waveform.
 
@@ -154,12 +157,10 @@ class KernelBankFrontEnd(nn.Module):
             Distance of two taps, in samples.
         stride : int, default=1
             Distance of two responses, in samples.
-        kernels : Tensor of shape (k,), default=None
-            Numbers of the kernels to apply; None means all.
 
         Returns
         -------
-        Tensor of shape (batch, k, ceil(n_samples / stride))
+        Tensor of shape (batch, n_kernels, ceil(n_samples / stride))
             Centred on the samples.
         """
         span = (self.config.kernel_length - 1) * dilation
@@ -167,8 +168,42 @@ class KernelBankFrontEnd(nn.Module):
         # A product of matrices: with one input channel it takes a CPU half the time
         # of the convolution.
         patches = padded.unfold(1, span + 1, stride)[..., ::dilation]
-        chosen = self.kernels if kernels is None else self.kernels[kernels]
-        return chosen @ patches.transpose(1, 2)
+        return self.kernels @ patches.transpose(1, 2)
+
+    def responses_side_by_side(
+        self, waveforms: Tensor, dilation: int, kernels: Tensor, count: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the responses of some kernels at a time, with the waveforms as columns.
+
+        Parameters
+        ----------
+        waveforms : Tensor of shape (n_samples, batch)
+            As for `responses`, transposed.
+        dilation : int
+            Distance of two taps, in samples.
+        kernels : Tensor of shape (k,)
+            Numbers of the kernels to apply.
+        count : int
+            Kernels at a time.
+
+        Yields
+        ------
+        some : slice
+            Which of `kernels`.
+        responses : Tensor of shape (at most count, n_samples, batch)
+            Those of `responses`, with the axes in another order.
+        """
+        n_samples, batch = waveforms.shape
+        reach = (self.config.kernel_length - 1) * dilation // 2
+        # What a waveform gives must not depend on its place, not even by rounding.
+        silence = -n_samples % (_EVEN // math.gcd(_EVEN, batch))
+        padded = functional.pad(waveforms, (0, 0, reach, reach + silence))
+        taps = padded.unfold(0, n_samples + silence, dilation).permute(0, 2, 1)
+        taps = taps.flatten(1)
+        for start in range(0, len(kernels), count):
+            some = slice(start, start + count)
+            found = (self.kernels[kernels[some]] @ taps).unflatten(1, (-1, batch))
+            yield some, found[:, :n_samples]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return features of shape (batch, n_frames, n_kernels * n_octaves)."""
