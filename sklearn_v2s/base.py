@@ -2,14 +2,16 @@
 """What the classifier and the transformer share: series, source, perturbation."""
 
 from abc import ABCMeta, abstractmethod
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 
-from sklearn_v2s._compat import Interval, StrOptions
+from sklearn_v2s._compat import HasMethods, Interval, StrOptions
 from sklearn_v2s.devices import resolve_device
+from sklearn_v2s.output_cache import recall
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.reprogramming import (
     Perturbation,
@@ -44,6 +46,7 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
         ],
         "input_gain": [Interval(Real, 0, None, closed="neither")],
         "init_scale": [Interval(Real, 0, None, closed="left")],
+        "memory": [str, HasMethods(["cache"]), None],
     }
 
     _fixed_views: dict[str, View]
@@ -125,7 +128,13 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
         end = 0
         for name, view in self._fixed_views.items():
             with np.errstate(over="ignore", invalid="ignore"):
-                found = view.features(series, device).astype(dtype, copy=False)
+                found = recall(
+                    self.memory,
+                    view.identity(),
+                    series,
+                    device,
+                    partial(view.features, series, device),
+                ).astype(dtype, copy=False)
             if not np.isfinite(found).all():
                 raise ValueError(
                     f"the view {name!r} gave NaN or infinity for series with values up "
@@ -206,7 +215,13 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
 
     def _collect(self, module: ReprogrammedSource, series: np.ndarray) -> SourceOutputs:
         """Return the source outputs of normalised series, all of them finite."""
-        outputs = collect_outputs(module, series)
+        outputs = recall(
+            self.memory,
+            module.identity(),
+            series,
+            module.perturbation.delta.device,
+            partial(collect_outputs, module, series),
+        )
         if not all(np.isfinite(part).all() for part in outputs):
             delta = module.perturbation.delta.detach().abs().max()
             raise ValueError(

@@ -153,6 +153,10 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         Arithmetic of perturbation and source.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
+    memory : str or object with the interface of joblib.Memory, default=None
+        Folder in which source outputs are kept, for searches that ask for the same ones
+        again and again. Only those of sources that come from a checkpoint; what is kept
+        is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of initial values, dropout, order, validation part and random mapping.
     verbose : int, default=0
@@ -269,6 +273,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         missing: Literal["error", "interpolate"] = "error",
         precision: Literal["float32", "float64"] = "float32",
         device: Any = "auto",
+        memory: Any = None,
         random_state: Any = None,
         verbose: int = 0,
         callbacks: list[Any] | None = None,
@@ -302,6 +307,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         self.missing = missing
         self.precision = precision
         self.device = device
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -762,13 +768,25 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
                 UserWarning,
                 stacklevel=3,
             )
+        self._check_convergence(len(self.net_.history))
+
+    def _check_convergence(self, n_epochs: int) -> None:
         delta = self._module.reprogrammed.perturbation.delta
         if not torch.isfinite(delta).all():
             raise ValueError(
                 "the training diverged: the perturbation has NaN or infinity after "
-                f"{len(self.net_.history)} epochs with lr={self.lr!r}, l2={self.l2!r} "
+                f"{n_epochs} epochs with lr={self.lr!r}, l2={self.l2!r} "
                 f"and precision={self.precision!r}. Use a smaller lr."
             )
+
+    def _split(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the rows to train on and those to validate on, if there are any."""
+        everything = np.arange(len(codes))
+        if not self.early_stopping:
+            return everything, None
+        rng = np.random.default_rng(self._split_seed)
+        rows = stratified_validation_rows(codes, self.validation_fraction, rng)
+        return np.setdiff1d(everything, rows), rows
 
     def _train(
         self,
@@ -777,11 +795,9 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         codes: np.ndarray,
         weight: np.ndarray,
     ) -> None:
-        train, validation = np.arange(len(codes)), None
-        if self.early_stopping:
-            rng = np.random.default_rng(self._split_seed)
-            rows = stratified_validation_rows(codes, self.validation_fraction, rng)
-            train = np.setdiff1d(train, rows)
+        train, rows = self._split(codes)
+        validation = None
+        if rows is not None:
             held_out = weight[rows] / weight[rows].mean()
             validation = (
                 _heard(series, fixed, rows) | {"sample_weight": held_out},
@@ -789,6 +805,16 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
             )
         self._start_net(len(train), validation, self.lr_schedule)
         self._run(series, fixed, codes, weight, self.max_epochs, train)
+        self._fit_mapping_again(series, fixed, codes, weight)
+
+    def _fit_mapping_again(
+        self,
+        series: np.ndarray,
+        fixed: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+    ) -> None:
+        """Fit a mapping that was trained along in closed form to all data."""
         if not self._reads_logits():
             self._fit_mapping(self._module.reprogrammed, series, fixed, codes, weight)
             # partial_fit goes on from there.

@@ -125,7 +125,8 @@ def save_classifier(classifier: "V2SClassifier", path: str | os.PathLike[str]) -
             f"label_mapping_ is a {type(mapping).__name__}, which only joblib can "
             f"keep; files hold {sorted(_MAPPINGS)}."
         )
-    parameters = classifier.get_params(deep=False)
+    # A folder of this machine says nothing elsewhere.
+    parameters = classifier.get_params(deep=False) | {"memory": None}
     given = parameters["label_mapping"]
     if not isinstance(given, str):
         # Written below, beside the fitted one.

@@ -265,9 +265,33 @@ class ReprogrammedSource(nn.Module):
 
     def _spectra(self, series: Tensor) -> Tensor:
         assert self.shared is not None
-        return self.shared.transform(
-            self.source.front_end, self.placement.place(series)
-        )
+        return self.shared.transform(self.source.front_end, self._place(series))
+
+    def _place(self, series: Tensor) -> Tensor:
+        """Place series of shape (..., n_channels, n_timepoints)."""
+        placed = self.placement.place(series.flatten(0, -3))
+        return placed.unflatten(0, series.shape[:-2])
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return all that decides the outputs, beside the series.
+
+        Returns
+        -------
+        dict or None
+            None where nothing but the object itself says what the source is.
+        """
+        reference = getattr(self.source, "reference", None)
+        if self.owns_source or reference is None:
+            return None
+        perturbation = self.perturbation
+        values = {"delta": perturbation.delta, "log_gain": perturbation.log_gain}
+        if perturbation.mask is not None:
+            values["mask"] = perturbation.mask
+        return {
+            "source": reference.sha256,
+            "placement": [type(self.placement).__name__, vars(self.placement)],
+            **{name: value.detach().cpu().numpy() for name, value in values.items()},
+        }
 
     def hear_with(self, source: nn.Module) -> None:
         """Use a copy of the same source, on another device; an own one moves along."""
@@ -309,23 +333,45 @@ class ReprogrammedSource(nn.Module):
         SourceOutputs
             Logits of shape (batch, G, K) and embedding of shape (batch, G, d).
         """
+        perturbation = self.perturbation
+        return self.hear(series, rows, perturbation.added(), perturbation.gain)
+
+    def hear(
+        self, series: Tensor, rows: Tensor | None, added: Tensor, gain: Tensor
+    ) -> SourceOutputs:
+        """Return what `forward` does, with other perturbations than the module's own.
+
+        Parameters
+        ----------
+        series : Tensor of shape (batch, n_channels, n_timepoints)
+            Normalised series; of shape (batch, G, n_channels, n_timepoints) where each
+            perturbation meets its own.
+        rows : Tensor of shape (batch,) or (batch, G), or None
+            As in `forward`.
+        added : Tensor of shape (G, input_length)
+            Perturbations.
+        gain : Tensor of shape (G,)
+            Factors of the placed series.
+
+        Returns
+        -------
+        SourceOutputs
+            Logits of shape (batch, G, K) and embedding of shape (batch, G, d).
+        """
         if self.shared is None:
-            waveforms = self.waveforms(series)
-            shape = waveforms.shape[:2]
+            placed = self._place(series)
+            if placed.dim() == 2:
+                placed = placed.unsqueeze(1)
+            waveforms = gain[:, None] * placed + added
             logits, embedding = self.source(waveforms.flatten(0, 1))
         else:
             if rows is None or self._kept_spectra is None:
                 spectra = self._spectra(series)
             else:
                 spectra = self._kept_spectra[rows]
-            features = self.shared(
-                self.source.front_end,
-                spectra,
-                self.perturbation.added(),
-                self.perturbation.gain,
-            )
-            shape = features.shape[:2]
+            features = self.shared(self.source.front_end, spectra, added, gain)
             logits, embedding = self.source.network(features.flatten(0, 1))
+        shape = len(series), len(added)
         return SourceOutputs(logits.unflatten(0, shape), embedding.unflatten(0, shape))
 
 

@@ -53,6 +53,10 @@ class V2STransformer(TransformerMixin, BaseV2S):
         Arithmetic of the source.
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
+    memory : str or object with the interface of joblib.Memory, default=None
+        Folder in which source outputs are kept, for searches that ask for the same ones
+        again and again. Only those of sources that come from a checkpoint; what is kept
+        is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of the perturbations.
 
@@ -101,6 +105,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
         missing: Literal["error", "interpolate"] = "error",
         precision: Literal["float32", "float64"] = "float32",
         device: Any = "auto",
+        memory: Any = None,
         random_state: Any = None,
     ) -> None:
         self.source = source
@@ -115,6 +120,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
         self.missing = missing
         self.precision = precision
         self.device = device
+        self.memory = memory
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)

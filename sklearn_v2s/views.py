@@ -109,6 +109,17 @@ class View:
         """Return features of shape (n, sum(block_sizes)) of normalised series."""
         raise NotImplementedError
 
+    def identity(self) -> dict[str, Any] | None:
+        """Return all that decides the features, beside the series.
+
+        Returns
+        -------
+        dict or None
+            None where that is not known, or the features are quicker computed than
+            kept.
+        """
+        return None
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what `fit` learned."""
         return {}
@@ -144,6 +155,11 @@ class ToneView(View):
         sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
         self.outputs = list(sizes) if source_output == "both" else [source_output]
         self.block_sizes = [sum(sizes[name] for name in self.outputs)]
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return all that decides the features, if it can be named."""
+        heard = self.module.identity()
+        return None if heard is None else {**heard, "outputs": self.outputs}
 
     def features(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return the source outputs of each series."""
@@ -321,6 +337,20 @@ class WaveView(View):
                 size = max(1, _chunk_values(device) // values)
             run_in_chunks(hear, len(series), size, device)
         return found.numpy()
+
+    def identity(self) -> dict[str, Any] | None:
+        """Return all that decides the features, if it can be named."""
+        reference = getattr(self.source, "reference", None)
+        if reference is None:
+            return None
+        return {
+            "source": reference.sha256,
+            "slope": self.slope,
+            "share": self.share,
+            "dilations": self.dilations,
+            "chosen": self.chosen.numpy(),
+            "thresholds": self.thresholds.numpy(),
+        }
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the thresholds."""

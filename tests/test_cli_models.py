@@ -216,7 +216,7 @@ def test_every_parameter_has_an_option() -> None:
     add_parameters(parser)
     names = {action.dest for action in parser._actions} - {"help"}
     # What a command decides itself, and what only a program can give.
-    own = {"verbose", "callbacks", "warm_start"}
+    own = {"verbose", "callbacks", "warm_start", "memory"}
     assert names == set(inspect.signature(V2SClassifier).parameters) - own
 
 
