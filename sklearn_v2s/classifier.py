@@ -11,21 +11,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s import persistence
 from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
 from sklearn_v2s.base import BaseV2S
-from sklearn_v2s.devices import resolve_device
-from sklearn_v2s.label_mapping import (
-    BayesianLabelMapping,
-    ContiguousLabelMapping,
-    FrequencyLabelMapping,
-    IterativeLabelMapping,
-    LinearLabelMapping,
-    RandomLabelMapping,
-)
+from sklearn_v2s.devices import resolve_device, warn_of_sharing
+from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.label_mapping.names import LABEL_MAPPINGS, new_mapping
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
@@ -44,15 +37,6 @@ from sklearn_v2s.training import (
 )
 
 __all__ = ["V2SClassifier"]
-
-_LABEL_MAPPINGS: dict[str, type] = {
-    "random": RandomLabelMapping,
-    "contiguous": ContiguousLabelMapping,
-    "frequency": FrequencyLabelMapping,
-    "iterative": IterativeLabelMapping,
-    "bayesian": BayesianLabelMapping,
-    "linear": LinearLabelMapping,
-}
 
 
 def _heard(
@@ -221,7 +205,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "train_gain": ["boolean"],
         "label_mapping": [
-            StrOptions(set(_LABEL_MAPPINGS)),
+            StrOptions(set(LABEL_MAPPINGS)),
             HasMethods(["fit", "transform"]),
         ],
         "mapping_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -496,14 +480,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         return self
 
     def _new_mapping(self, seed: int) -> Any:
-        if not isinstance(self.label_mapping, str):
-            mapping = clone(self.label_mapping)
-        else:
-            mapping = _LABEL_MAPPINGS[self.label_mapping]()
-            if "mapping_size" in mapping.get_params():
-                mapping.set_params(mapping_size=self.mapping_size)
-        if mapping.get_params().get("random_state", 0) is None:
-            mapping.set_params(random_state=seed % (2**32))
+        mapping = new_mapping(self.label_mapping, self.mapping_size, seed)
         if getattr(mapping, "reads_logits", False) and self.source_output != "logits":
             raise ValueError(
                 f"label_mapping={self.label_mapping!r} reads the words of the source, "
@@ -594,6 +571,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
     def _enter_device(self, reprogrammed: ReprogrammedSource) -> None:
         """Move a module to the device of the fit; `_leave_device` brings it back."""
         device = resolve_device(self.device)
+        warn_of_sharing(device)
         self._cpu_source = reprogrammed.source
         if device.type != "cpu":
             reprogrammed.to(device)

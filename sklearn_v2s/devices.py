@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Choice of the device to compute on."""
 
+import multiprocessing
+import warnings
+
 import torch
 
-__all__ = ["resolve_device"]
+__all__ = ["resolve_device", "warn_of_sharing"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -59,3 +62,35 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"index of {resolved.type} below {count}."
         )
     return resolved
+
+
+def warn_of_sharing(device: torch.device) -> None:
+    """Warn where several processes are about to take turns on one accelerator.
+
+    Parameters
+    ----------
+    device : torch.device
+        What this process computes on.
+
+    Warns
+    -----
+    UserWarning
+        If this is a worker process, as of ``n_jobs=2``, and its accelerator is the only
+        one. Python shows it once in each process.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.devices import warn_of_sharing
+    >>> warn_of_sharing(torch.device("cpu"))
+    """
+    if device.type == "cpu" or multiprocessing.parent_process() is None:
+        return
+    if getattr(torch, device.type).device_count() == 1:
+        warnings.warn(
+            f"several processes (n_jobs) share one {device.type} device: they wait for "
+            "each other, and each holds its own memory there. Use n_jobs=1, "
+            "V2SClassifierCV, which fits all candidates in one pass, or device='cpu'.",
+            UserWarning,
+            stacklevel=3,
+        )

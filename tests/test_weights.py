@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sample weights, class weights and the choice of a device."""
 
+import multiprocessing
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.class_weight import compute_class_weight
 
-from sklearn_v2s.devices import resolve_device
+from sklearn_v2s.devices import resolve_device, warn_of_sharing
 from sklearn_v2s.weights import balance_classes, check_weights
 
 quick = settings(max_examples=50, deadline=None)
@@ -218,3 +222,36 @@ def test_the_cuda_device_of_this_machine_can_be_used():
     assert resolve_device(f"cuda:{count - 1}").index == count - 1
     with pytest.raises(ValueError, match=f"which has {count} of that kind"):
         resolve_device(f"cuda:{count}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "worker", "count", "warned"),
+    [
+        ("cuda", True, 1, True),
+        ("cuda", True, 2, False),
+        ("cuda", False, 1, False),
+        ("cpu", True, 1, False),
+    ],
+)
+def test_workers_that_share_an_accelerator(kind, worker, count, warned, monkeypatch):
+    parent = object() if worker else None
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            warn_of_sharing(torch.device(kind))
+    assert len(caught) == warned
+    for warning in caught:
+        assert "one cuda device" in str(warning.message)
+        assert "V2SClassifierCV" in str(warning.message)
+
+
+def test_workers_of_joblib_know_that_they_are_workers():
+    seen = Parallel(n_jobs=2)(delayed(_is_worker)() for _ in range(2))
+    assert seen == [True, True]
+    assert not _is_worker()
+
+
+def _is_worker():
+    return multiprocessing.parent_process() is not None
