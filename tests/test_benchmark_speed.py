@@ -16,6 +16,7 @@ from sklearn_v2s.benchmark.speed import (
     command,
     epoch,
     measure,
+    parts,
     rockets,
     run_speed,
     scaling,
@@ -211,6 +212,22 @@ def test_another_perturbation_is_no_valid_comparison(monkeypatch):
     assert not Target("ratio", 0.0, True).is_met(found)
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_parts_give_what_libraries_give(number):
+    one = parts.measures(TRIAL)[number]
+    found = one.run({})
+    assert found.valid, found.conditions
+    assert found.conditions["largest_difference"] < 1e-4
+    assert found.ours > 0 and found.other > 0
+
+
+def test_a_part_that_computes_something_else_is_no_valid_comparison(monkeypatch):
+    plain = parts._plain_kernels
+    monkeypatch.setattr(parts, "_plain_kernels", lambda *args: 1.1 * plain(*args))
+    found = parts.measures(TRIAL)[2].run({})
+    assert not found.valid
+
+
 def test_an_epoch_alone():
     alone, stacked = epoch.measures(TRIAL)
     found = alone.run({})
@@ -329,4 +346,7 @@ def test_the_command(tmp_path, families, capsys, monkeypatch):
     assert "good: 2 s, ratio 2.5 (target ratio >= 2: yes)" in printed
     assert "late: MemoryError: too large" in printed
     assert Path("performance-cpu.csv").is_file()
+    table = Path("performance-cpu.md").read_text(encoding="utf-8")
+    assert "| good | 2.5 | 2 | 5 | s | ratio >= 2: yes |" in table
+    assert "| late | MemoryError: too large |" in table
     assert main(arguments) == 0

@@ -205,7 +205,8 @@ def _add_speed(
         nargs="+",
         default=[],
         metavar="NAME",
-        help="step, epoch, import, search, memory, scaling, rockets (default: all)",
+        help="step, parts, epoch, import, search, memory, scaling, rockets; "
+        "default: all",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder in UCR layout, for rockets"

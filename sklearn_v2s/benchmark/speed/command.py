@@ -11,10 +11,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from sklearn_v2s.benchmark.markdown import markdown_table
 from sklearn_v2s.benchmark.results import read_rows, write_rows
 from sklearn_v2s.benchmark.speed import (
     child,
     epoch,
+    parts,
     rockets,
     scaling,
     search,
@@ -28,10 +30,11 @@ from sklearn_v2s.benchmark.worker import (
 )
 from sklearn_v2s.tensor_file import write_bytes
 
-__all__ = ["FAMILIES", "device_label", "run_speed"]
+__all__ = ["FAMILIES", "describe_rows", "device_label", "run_speed"]
 
 FAMILIES: dict[str, Callable[[Setting], list[Measure]]] = {
     "step": step.measures,
+    "parts": parts.measures,
     "epoch": epoch.measures,
     "import": child.import_measures,
     "search": search.measures,
@@ -107,6 +110,50 @@ def _row(
     return {name: str(value) for name, value in row.items()}
 
 
+def describe_rows(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Return the rows as a document in Markdown.
+
+    Parameters
+    ----------
+    rows : sequence of dict of str to str
+        Of one device.
+
+    Returns
+    -------
+    list of str
+        Lines.
+
+    Examples
+    --------
+    >>> from sklearn_v2s.benchmark.speed.command import describe_rows
+    >>> from sklearn_v2s.benchmark.speed.measure import COLUMNS
+    >>> row = dict.fromkeys(COLUMNS, "") | {"name": "step", "error": "skipped: no"}
+    >>> describe_rows([row | {"versions": "{}"}])[-2]
+    '| step | skipped: no |  |  |  |  |'
+    """
+    lines = []
+    for row in rows:
+        cells = [row["error"] or row["ratio"], row["ours"], row["other"], row["unit"]]
+        target = f"{row['target']}: {row['met']}" if row["target"] else ""
+        lines.append([row["name"], *cells, target])
+    machines = sorted({row["machine"] for row in rows})
+    versions = json.loads(rows[-1]["versions"]) if rows else {}
+    described = ", ".join(f"{name} {value}" for name, value in versions.items())
+    header = ["measure", "ratio (other / ours)", "ours", "other", "unit", "target"]
+    return [
+        "# What things cost",
+        "",
+        "Written by `python -m sklearn_v2s benchmark speed`. Medians of runs in turns; "
+        "conditions of each row stand in the CSV file of the same name.",
+        "",
+        f"Machine: {'; '.join(machines)}; threads: "
+        f"{', '.join(sorted({row['threads'] for row in rows}))}; {described}.",
+        "",
+        *markdown_table(header, lines),
+        "",
+    ]
+
+
 def run_speed(
     output: Path,
     setting: Setting,
@@ -118,7 +165,8 @@ def run_speed(
     Parameters
     ----------
     output : Path
-        CSV file with the columns `COLUMNS`. Rows without an error are kept and not
+        CSV file with the columns `COLUMNS`; a table in Markdown and a figure of the
+        scaling are written beside it. Rows without an error are kept and not
         measured again; those of measures computed from others are made anew.
     setting : Setting
         Device, data, threads, seed.
@@ -185,6 +233,8 @@ def run_speed(
                 write_rows(output, COLUMNS, list(rows.values()))
     finally:
         torch.set_num_threads(before)
+    text = "\n".join(describe_rows(list(rows.values())))
+    write_bytes(output.with_suffix(".md"), text.encode())
     picture = scaling.draw_scaling(setting, rows)
     if picture is not None:
         write_bytes(output.with_suffix(".png"), picture)

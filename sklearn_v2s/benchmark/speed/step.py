@@ -30,7 +30,7 @@ from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.training import MatrixHead, TargetModule, V2SNet, build_net
 
-__all__ = ["measures"]
+__all__ = ["PlainLayers", "measures"]
 
 _BATCH, _LENGTH, _SEGMENTS, _CLASSES = 32, 500, 3, 2
 _L2, _LR = 0.04, 0.05
@@ -38,7 +38,7 @@ _L2, _LR = 0.04, 0.05
 _SERIES = 128
 
 
-class _PlainLayers(nn.Module):
+class PlainLayers(nn.Module):
     """AttRNN as its layers stand in the paper, in the layouts that torch starts with.
 
     Parameters
@@ -49,14 +49,33 @@ class _PlainLayers(nn.Module):
 
     def __init__(self, network: AttRNN) -> None:
         super().__init__()
-        self.network = network
+        self.layers = network
 
     def forward(self, features: Tensor) -> SourceOutputs:
         """Return the source outputs of features."""
-        layers = self.network
+        return self.recur(self.convolve(features))
+
+    def convolve(self, features: Tensor) -> Tensor:
+        """Return features after both convolutions."""
+        layers = self.layers
         maps = layers.norm1(torch.relu(layers.conv1(features.unsqueeze(1))))
-        maps = layers.norm2(torch.relu(layers.conv2(maps)))
-        return layers.recur(maps.squeeze(1))
+        return layers.norm2(torch.relu(layers.conv2(maps))).squeeze(1)
+
+    def recur(self, features: Tensor) -> SourceOutputs:
+        """Return the source outputs of what comes out of the convolutions."""
+        layers = self.layers
+        states1, _ = layers.lstm1(features)
+        states2, _ = layers.lstm2(states1)
+        query = layers.query(states2[:, -1]).unsqueeze(-1)
+        attention = torch.softmax((states2 @ query).squeeze(-1), dim=1)
+        context = (attention.unsqueeze(1) @ states2).squeeze(1)
+        hidden = layers.dense2(torch.relu(layers.dense1(context)))
+        pooled = [
+            states
+            for two in (states1, states2)
+            for states in (two.mean(1), two.amax(1))
+        ]
+        return SourceOutputs(layers.output(hidden), torch.cat(pooled, dim=1))
 
 
 class _Straightforward(nn.Module):
@@ -200,7 +219,7 @@ def _step(setting: Setting, plain_layers: bool) -> Found:
     problem = _Problem(setting)
     net = problem.net()
     network = problem.source.network
-    other = problem.straightforward(_PlainLayers(network) if plain_layers else network)
+    other = problem.straightforward(PlainLayers(network) if plain_layers else network)
     optimizer = torch.optim.Adam([other.delta], lr=_LR)
     target = problem.target.to(problem.placed.device)
 
