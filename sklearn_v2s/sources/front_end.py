@@ -132,6 +132,7 @@ class FrontEndConfig:
         return asdict(self)
 
 
+#: Log-mel front ends by name: what published networks were trained with.
 FRONT_ENDS: dict[str, FrontEndConfig] = {
     # kapre 0.2.0 as the Voice2Series release configured it.
     "kapre": FrontEndConfig(),
@@ -185,6 +186,8 @@ FRONT_ENDS: dict[str, FrontEndConfig] = {
 
 # The decibel floor of kapre and the smallest mel power it can tell from silence.
 _DECIBEL_FLOOR = -80.0
+# Clips to transform at a time where no gradients are wanted.
+_CLIPS = 4
 _SMALLEST_MEL_POWER = 1e-20
 # Keeps the standardisation of a clip without any variation finite.
 _SMALLEST_STD = 1e-10
@@ -378,4 +381,8 @@ class LogMelFrontEnd(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return ``features(spectrogram(waveform))``."""
-        return self.features(self.spectrogram(waveform))
+        if waveform.device.type != "cpu" or torch.is_grad_enabled():
+            return self.features(self.spectrogram(waveform))
+        # The frames of a few clips stay in the cache of a CPU; those of many do not.
+        parts = waveform.split(_CLIPS)
+        return torch.cat([self.features(self.spectrogram(part)) for part in parts])
