@@ -425,7 +425,8 @@ def collect_outputs(
         parts.append(module(torch.from_numpy(series[chunk]).to(delta), known))
 
     if batch_size is None:
-        batch_size = _pass_size(*delta.shape, delta.device)
+        n_groups, input_length = delta.shape
+        batch_size = _pass_size(n_groups, input_length, delta.device)
     run_in_chunks(hear, len(series), batch_size, delta.device)
     module.train(was_training)
     return SourceOutputs(

@@ -9,8 +9,10 @@ import pytest
 
 from sklearn_v2s import cli
 from sklearn_v2s.benchmark import selection
+from sklearn_v2s.benchmark.results import read_rows
+from sklearn_v2s.benchmark.single_rows import COLUMNS
 from tests.small import make_series
-from tests.ucr_folder import write_part
+from tests.ucr_folder import write_dataset, write_part
 
 SETTING = {"max_epochs": 0, "n_views": 1}
 
@@ -63,4 +65,23 @@ def test_usage(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         cli.main(["benchmark"])
     assert caught.value.code == 2
-    assert "{defaults,accuracy,report,speed,paper,paper-rule}" in capsys.readouterr().err
+    assert (
+        "{defaults,single-rows,accuracy,report,speed,paper,paper-rule}"
+        in capsys.readouterr().err
+    )
+
+
+def test_one_series_of_each_class(tmp_path, capsys):
+    for name in ("One", "Two"):
+        write_dataset(tmp_path, name, n_train=9, n_test=3, n_timepoints=16)
+    # A part that has no other series than those drawn.
+    write_dataset(tmp_path, "Three", n_train=3, n_test=3, n_timepoints=16)
+    output = tmp_path / "rows.csv"
+    arguments = ["benchmark", "single-rows", "--data", str(tmp_path)]
+    assert cli.main([*arguments, "--output", str(output)]) == 0
+    rows = read_rows(output, COLUMNS)
+    assert len(rows) == 63
+    losses = [float(row["log_loss_beyond_even"]) for row in rows]
+    assert losses == sorted(losses) and losses[0] < -0.9 < -0.1 < losses[-1] < 0
+    assert {row["datasets"] for row in rows} == {"2"}
+    assert "beyond even probabilities" in capsys.readouterr().out

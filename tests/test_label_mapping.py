@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
@@ -647,9 +647,9 @@ def test_no_information_gives_no_certainty():
     assert np.abs(mapping.transform(x) - 1 / 3).max() < 0.2
     pair = LinearLabelMapping().fit([[0.0], [1.0]], ["a", "b"])
     shares = pair.transform([[0.0], [1.0]])
-    # Without either row nothing is known of its class; the order stays defined.
-    assert_array_equal(shares.argmax(axis=1), [0, 1])
-    assert_allclose(shares, 0.5, atol=0.01)
+    # Without either row nothing is known of its class: the usual temperature it is.
+    assert pair.temperature_ == 2.0
+    assert_allclose(shares, [[expit(4), expit(-4)], [expit(-4), expit(4)]], atol=0.01)
 
 
 def test_probabilities_are_calibrated_on_held_out_data():

@@ -171,3 +171,39 @@ def test_float32_features_are_mapped_as_float64_ones():
     assert_allclose(
         mapping.transform(x), expected.transform(x.astype(np.float64)), rtol=1e-12
     )
+
+
+def test_the_only_row_of_a_class_does_not_judge():
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.normal(size=(6, 40))
+    y = np.array([0] * 8 + [1] * 8 + [2, 3, 4, 5])
+    x = centres[y] + rng.normal(size=(20, 40))
+    fresh = centres[y] + rng.normal(size=(20, 40))
+    mapping = LinearLabelMapping().fit(x, y)
+    assert (mapping.transform(fresh).argmax(axis=1) == y).mean() > 0.9
+    # All that is left out and known is told right: that is worth trusting.
+    assert mapping.transform(fresh).max(axis=1).mean() > 0.6
+
+
+def test_one_row_of_each_class():
+    rng = np.random.default_rng(0)
+    centres = 3 * rng.normal(size=(6, 40))
+    y = np.arange(6)
+    mapping = LinearLabelMapping().fit(centres, y)
+    assert mapping.temperature_ == 2.0
+    fresh = centres + rng.normal(size=(6, 40))
+    proba = mapping.transform(fresh)
+    assert (proba.argmax(axis=1) == y).all()
+    assert proba.max(axis=1).min() > 0.5
+    # Of given penalties, the one that is nearest to the usual one.
+    alphas = mapping.alpha_ * np.array([0.01, 0.5, 30])
+    assert LinearLabelMapping(alphas=alphas).fit(centres, y).alpha_ == alphas[1]
+
+
+def test_a_row_of_weight_two_judges_as_two_rows_do():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(5, 9)), np.array([0, 0, 1, 1, 2])
+    weighted = LinearLabelMapping().fit(x, y, sample_weight=[1, 1, 1, 1, 2])
+    repeated = LinearLabelMapping().fit(np.vstack([x, x[4:]]), np.append(y, 2))
+    assert weighted.alpha_ == pytest.approx(repeated.alpha_)
+    assert weighted.temperature_ == pytest.approx(repeated.temperature_)

@@ -36,6 +36,11 @@ _RELATIVE_ALPHAS = np.logspace(-7, 1, 33)
 _TEMPERATURES = (1e-3, 1e4)
 
 
+# Where every class has one row there is nothing to choose by. Series of the training
+# parts of 26 datasets, one of each class at a time, told the others' classes best so.
+_ALPHA_OF_NO_ROWS, _TEMPERATURE_OF_NO_ROWS = 1e-2, 2.0
+
+
 class LinearLabelMapping(BaseLabelMapping):
     """Learned linear map from any source features to target classes.
 
@@ -59,8 +64,10 @@ class LinearLabelMapping(BaseLabelMapping):
     classes equally (after [2]_): with W the sum of the weights, the true class of a row
     gets ``(W + 1 / n_classes) / (W + 1)`` and each other ``1 / n_classes / (W + 1)``.
     So it stays finite where the classes separate perfectly, and a few rows cannot make
-    it sure; weights scaled to sum to one say that there is one row. The lone row of a
-    class counts as any other: without it the class is predicted to be absent.
+    it sure; weights scaled to sum to one say that there is one row. The only row of a
+    class, of a weight up to 1, has no say in penalty and temperature: left out, it is
+    predicted to be anything but its class, however well the features tell the classes
+    apart. Where all classes are such, both are fixed (see docs/method.md).
 
     `solver` "logistic" fits scikit-learn's multinomial logistic regression, whose
     confidence is set by `C` alone. A class without rows is given one at the mean of the
@@ -93,15 +100,15 @@ class LinearLabelMapping(BaseLabelMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    coef_ : ndarray of shape (n_classes, n_features_in_)
+    coef_ : ndarray of shape (n_classes, n_features)
         Coefficients of the standardised features, brought to length where blocks are.
     intercept_ : ndarray of shape (n_classes,)
         Scores of a row at the mean of the features.
-    mean_ : ndarray of shape (n_features_in_,)
+    mean_ : ndarray of shape (n_features,)
         Weighted mean of each feature.
-    scale_ : ndarray of shape (n_features_in_,)
+    scale_ : ndarray of shape (n_features,)
         Weighted standard deviation of each feature, 1 where it is constant.
-    bound_ : ndarray of shape (n_features_in_,)
+    bound_ : ndarray of shape (n_features,)
         Largest absolute value of a standardised feature that is told apart.
     temperature_ : float
         Factor of the scores before the softmax; 1 for the logistic regression.
@@ -116,7 +123,7 @@ class LinearLabelMapping(BaseLabelMapping):
         Iterations of the logistic regression; 1 for ridge, which is in closed form.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also
@@ -273,8 +280,16 @@ class LinearLabelMapping(BaseLabelMapping):
             alphas = _RELATIVE_ALPHAS * max(weight.sum(), rows.variation)
         targets = np.full((len(codes), n_classes), -1.0)
         targets[np.arange(len(codes)), codes] = 1
-        ridge = fit_ridge_path(rows, targets, weight, alphas)
-        temperature = fit_temperature(ridge.loo_scores, codes, weight)
+        # Left out, the only row of a class says nothing of a class that has no row.
+        judges = np.where(_alone(codes, weight), 0.0, weight)
+        if judges.any():
+            ridge = fit_ridge_path(rows, targets, weight, alphas, judges)
+            temperature = fit_temperature(ridge.loo_scores, codes, judges)
+        else:
+            usual = _ALPHA_OF_NO_ROWS * max(weight.sum(), rows.variation)
+            nearest = np.abs(np.log(alphas / usual)).argmin()
+            ridge = fit_ridge_path(rows, targets, weight, alphas[[nearest]])
+            temperature = _TEMPERATURE_OF_NO_ROWS
         logs = log_softmax(temperature * ridge.loo_scores, axis=1)
         truth = np.arange(len(codes)), codes
         right = ridge.loo_scores.argmax(axis=1) == codes
@@ -333,6 +348,12 @@ class LinearLabelMapping(BaseLabelMapping):
         self.n_iter_ = int(model.n_iter_.max())
 
 
+def _alone(codes: Codes, weight: Floats) -> np.ndarray:
+    """Return which rows leave their class empty where a unit of weight is left out."""
+    others = np.bincount(codes)[codes] - 1
+    return (others == 0) & (weight <= 1)
+
+
 def fit_temperature(scores: Floats, codes: Codes, weight: Floats) -> float:
     """Return the factor of `scores` whose softmax fits smoothed labels best.
 
@@ -343,7 +364,7 @@ def fit_temperature(scores: Floats, codes: Codes, weight: Floats) -> float:
     codes : ndarray of shape (n_samples,)
         True class of each row, from 0 to ``n_classes - 1``.
     weight : ndarray of shape (n_samples,)
-        Positive weight of each row.
+        Weight of each row, of at least one positive.
 
     Returns
     -------

@@ -176,7 +176,11 @@ class _Tridiagonal:
 
 
 def fit_ridge_path(
-    rows: StandardRows, targets: Floats, weight: Floats, alphas: Floats
+    rows: StandardRows,
+    targets: Floats,
+    weight: Floats,
+    alphas: Floats,
+    judges: Floats | None = None,
 ) -> Ridge:
     """Fit centred rows for all penalties and keep the best of them.
 
@@ -190,12 +194,14 @@ def fit_ridge_path(
         Positive weights.
     alphas : ndarray of shape (n_alphas,)
         Penalties, ascending.
+    judges : ndarray of shape (n,), default=None
+        Weights of the rows where penalties are compared; None takes `weight`.
 
     Returns
     -------
     Ridge
-        Of the penalty with the least weighted squared leave-one-out error; of equally
-        good ones the largest.
+        Of the penalty with the least squared leave-one-out error, weighted by `judges`;
+        of equally good ones the largest.
 
     References
     ----------
@@ -235,7 +241,8 @@ def fit_ridge_path(
             residuals[part] = centred[part, None] - np.tensordot(points, shrunk, 1)
             leverage[part] = factors.leverage(points, alphas)
     residuals /= root[:, None, None]
-    index, loo_scores = _best(residuals, leverage, targets, weight)
+    judges = weight if judges is None else judges
+    index, loo_scores = _best(residuals, leverage, targets, weight, judges)
     dual = factors.from_basis(shrunk[:, index])
     coef = dual.T
     if wide:
@@ -272,7 +279,11 @@ def _factorise(gram: Floats, largest: int, alphas: Floats) -> _Factors:
 
 
 def _best(
-    residuals: Floats, leverage: Floats, targets: Floats, weight: Floats
+    residuals: Floats,
+    leverage: Floats,
+    targets: Floats,
+    weight: Floats,
+    judges: Floats,
 ) -> tuple[int, Floats]:
     """Return which penalty is best and its leave-one-out scores.
 
@@ -283,7 +294,7 @@ def _best(
     # 1 / total.
     unit = leverage / weight[:, None] + 1 / weight.sum()
     left = 1 - np.minimum(weight, 1)[:, None] * unit
-    scale = float(weight @ (targets**2).sum(axis=1))
+    scale = float(judges @ (targets**2).sum(axis=1))
     best_error, best = np.inf, (0, targets)
     for index in range(left.shape[1] - 1, -1, -1):
         # Where nothing is left without a row, its score is 0: no class is preferred.
@@ -291,7 +302,7 @@ def _best(
         loo_residuals = np.divide(
             residuals[:, index], left[:, [index]], out=targets.copy(), where=known
         )
-        error = float(weight @ (loo_residuals**2).sum(axis=1))
+        error = float(judges @ (loo_residuals**2).sum(axis=1))
         # Equal up to rounding is equal: the larger alpha, met first, is kept. Rounding
         # of the targets, that is: an error of nearly nothing may be anything.
         if error < best_error - 1e-9 * scale:

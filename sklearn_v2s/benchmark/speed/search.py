@@ -27,7 +27,7 @@ _GRID: dict[str, list[Any]] = {
 }
 
 
-def stacked_search(estimator: Any, cv: Any, **grid: list[Any]) -> Any:
+def stacked_search(estimator: Any, cv: Any, **grid: Any) -> Any:
     """Return a `V2SClassifierCV`.
 
     Parameters
