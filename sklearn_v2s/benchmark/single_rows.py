@@ -6,6 +6,7 @@ nothing to say there. One series of each class is drawn from a training part; pe
 and temperatures are judged by the log-loss of the part's other series.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def judge_single_rows(
             "datasets": len(found),
             "draws": _DRAWS,
             "seed": seed,
-            "versions": str(versions),
+            "versions": json.dumps(versions, sort_keys=True),
             "date": str(versions["date"]),
         }
         for i, penalty in enumerate(_PENALTIES)

@@ -38,7 +38,7 @@ _TEMPERATURES = (1e-3, 1e4)
 
 # Where every class has one row there is nothing to choose by. Series of the training
 # parts of 26 datasets, one of each class at a time, told the others' classes best so.
-_ALPHA_OF_NO_ROWS, _TEMPERATURE_OF_NO_ROWS = 1e-2, 2.0
+_ALPHA_OF_NO_ROWS, _TEMPERATURE_OF_NO_ROWS = 1e-3, 2.0
 
 
 class LinearLabelMapping(BaseLabelMapping):
