@@ -3,6 +3,7 @@
 
 `V2SClassifier` learns a sound to add to a series and a way to read what a keyword
 recogniser then hears; `V2STransformer` gives the recogniser's outputs as features.
+`BlackBoxV2SClassifier` does the first for a recogniser that is only a function.
 `TransferClassifier` and `FCNClassifier` are neural baselines to compare with. The
 Displays draw figures; `sklearn_v2s.explain` and `sklearn_v2s.alignment` compute them.
 """
@@ -12,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
+from sklearn_v2s.black_box import BlackBoxV2SClassifier
 from sklearn_v2s.classifier import V2SClassifier
+from sklearn_v2s.classifier_cv import V2SClassifierCV
 from sklearn_v2s.transformer import V2STransformer
 
 if TYPE_CHECKING:
@@ -28,11 +31,13 @@ except PackageNotFoundError:  # run from a source tree that was not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "BlackBoxV2SClassifier",
     "FCNClassifier",
     "SourceEmbeddingDisplay",
     "TrainingHistoryDisplay",
     "TransferClassifier",
     "V2SClassifier",
+    "V2SClassifierCV",
     "V2SExplanationDisplay",
     "V2STransformer",
     "__version__",

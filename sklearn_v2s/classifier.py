@@ -18,7 +18,11 @@ from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
 from sklearn_v2s.base import BaseV2S
 from sklearn_v2s.devices import resolve_device, warn_of_sharing
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.label_mapping.names import LABEL_MAPPINGS, new_mapping
+from sklearn_v2s.label_mapping.fitting import (
+    LABEL_MAPPINGS,
+    fit_mapping,
+    new_mapping,
+)
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
@@ -631,18 +635,7 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         fixed = features[:, n_replicas:]
         if self.label_mapping_.get_params().get("block_sizes", 0) is None:
             self.label_mapping_.set_params(block_sizes=self._block_sizes(n_replicas))
-        n_classes = len(self.classes_)
-        # Only our own mappings know `classes`; others are asked to do without.
-        absent = len(np.unique(codes)) < n_classes
-        classes = {"classes": np.arange(n_classes)} if absent else {}
-        self.label_mapping_.fit(features, codes, sample_weight=weight, **classes)
-        shape = np.shape(self.label_mapping_.transform(features[:1]))
-        if shape != (1, n_classes):
-            raise ValueError(
-                f"label_mapping={self.label_mapping!r} returned scores of shape "
-                f"{shape} for one series and {n_classes} classes; its transform must "
-                "return one score for each class."
-            )
+        fit_mapping(self.label_mapping_, features, codes, weight, len(self.classes_))
         if isinstance(self.label_mapping_, LinearLabelMapping):
             # A trained perturbation has seen the labels: its leave-one-out scores are
             # too good and would make probabilities too sure. Those of the random one,

@@ -33,6 +33,7 @@ __all__ = [
     "V2SNet",
     "build_net",
     "mapping_input",
+    "mean_loss",
     "stratified_validation_rows",
 ]
 
@@ -231,13 +232,23 @@ class TargetModule(nn.Module):
         row : Tensor of shape (batch,), default=None
             Which of the series of `ReprogrammedSource.keep_spectra` they are.
         """
+        outputs = self.reprogrammed(series, row) if self.hears_replicas else None
+        return self.read(outputs, fixed)
+
+    def read(self, outputs: SourceOutputs | None, fixed: Tensor | None) -> Tensor:
+        """Return what `forward` does, of what the source said about the series."""
         parts = [] if fixed is None else [fixed]
-        if self.hears_replicas:
-            outputs = self.reprogrammed(series, row)
+        if outputs is not None:
             reads_logits = isinstance(self.head, MatrixHead)
             heard = mapping_input(outputs, self.source_output, reads_logits)
             parts.insert(0, heard)
         return self.head(torch.cat(parts, dim=1))
+
+
+def mean_loss(log_scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of -log P(y|x) of a batch (equation 3)."""
+    loss = -log_scores.gather(1, target.unsqueeze(1)).squeeze(1)
+    return (loss * weight).mean()
 
 
 class V2SNet(NeuralNet):
@@ -277,9 +288,9 @@ class V2SNet(NeuralNet):
     ) -> Tensor:
         """Return the weighted mean of -log P(y|x), in training with the penalties."""
         assert X is not None
-        target = y_true.to(y_pred.device).unsqueeze(1)
-        loss = -(y_pred.gather(1, target).squeeze(1))
-        loss = (loss * X["sample_weight"].to(y_pred)).mean()
+        loss = mean_loss(
+            y_pred, y_true.to(y_pred.device), X["sample_weight"].to(y_pred)
+        )
         if training:
             delta = self.module_.reprogrammed.perturbation.effective()
             loss = loss + self.l2 * delta.square().sum() + self.module_.head.penalty()

@@ -387,6 +387,7 @@ ALLOWED = {
     "class_weight": (dict,),
     "callbacks": (list,),
     "device": (str,),
+    "memory": (str,),
     "views": (list,),
 }
 

@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reprogramming a source that can only be asked: no weights, no gradients."""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
+from sklearn_v2s.label_mapping.fitting import (
+    LABEL_MAPPINGS,
+    fit_mapping,
+    new_mapping,
+)
+from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.series_estimator import SeriesClassifier
+from sklearn_v2s.sources.black_box import BlackBox
+from sklearn_v2s.zeroth_order import random_basis, zeroth_order_gradient
+
+__all__ = ["BlackBoxV2SClassifier"]
+
+# Waveforms in one call of the source, at most: what a small machine has memory for.
+_CALL = 256
+# Smallest probability that a logarithm is taken of.
+_TINY = np.finfo(np.float64).tiny
+
+
+class _Settled(NamedTuple):
+    """A perturbation, the mapping that reads what it makes, and their loss."""
+
+    loss: float
+    mapping: Any
+    perturbation: np.ndarray
+
+
+class _TrainingData(NamedTuple):
+    """Normalised series, encoded classes and weights, in an order by content."""
+
+    series: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def sort(
+        cls,
+        given: np.ndarray,
+        series: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+    ) -> "_TrainingData":
+        """Sort by class and by the values as given: no order of rows matters."""
+        order = np.lexsort((*given.reshape(len(given), -1).T, codes))
+        return cls(series[order], codes[order], weight[order])
+
+    def draw(self, size: int, rng: np.random.Generator) -> "_TrainingData":
+        """Draw series by weight; the weights become how often each was drawn.
+
+        One draw for each of `size` equal parts of the total weight: every class has
+        its share, and a weight of 2 is the same as the series twice.
+        """
+        ends = np.cumsum(self.weight)
+        marks = (np.arange(size) + rng.random(size)) / size * ends[-1]
+        drawn = np.searchsorted(ends, marks, side="right").clip(max=len(ends) - 1)
+        rows, counts = np.unique(drawn, return_counts=True)
+        return _TrainingData(self.series[rows], self.codes[rows], counts)
+
+    def loss(self, mapping: Any, logits: np.ndarray) -> float:
+        """Return the weighted mean of -log P(y|x) (equation 3)."""
+        scores = np.asarray(mapping.transform(logits), dtype=np.float64)
+        own = scores[np.arange(len(scores)), self.codes]
+        losses = -np.log(np.maximum(own, _TINY))
+        return float(np.average(losses, weights=self.weight))
+
+
+class BlackBoxV2SClassifier(SeriesClassifier):
+    """Reprogram a source that is a function: waveforms in, scores out.
+
+    A web service or a program without source code gives no gradients. The perturbation
+    is then trained from answers alone (BAR, [1]_): the source is asked about waveforms
+    with slightly different perturbations, and the differences of the loss estimate its
+    gradient. So that few questions are enough, the perturbation is a combination of
+    `rank` random noises.
+
+    Parameters
+    ----------
+    source : callable
+        ``source(waveforms)`` takes an array of shape (n, input_length), n at most 256,
+        and returns one of shape (n, n_source_classes). A pickle of the classifier holds
+        it by the rules of pickle: a function by its name.
+    input_length : int, default=16000
+        Length of the waveforms that the source takes, in samples.
+    source_output : {"probabilities", "logits"}, default="probabilities"
+        What the source returns: numbers of 0 or more, which are scaled to a sum of 1,
+        or scores of any sign, whose softmax are probabilities.
+    n_segments : int or "auto", default="auto"
+        Number of replicas of a series in the waveform; ``"auto"`` takes 8, or as many
+        as fit.
+    mask : bool, default=False
+        Keep the perturbation away from the samples where a series sits.
+    input_gain : float, default=1.0
+        Factor of the normalised series.
+    init_scale : float, default=0.1
+        Root mean square of the initial perturbation. From silence on, differences tell
+        little: a source that takes logarithms of a spectrum hears any sound as far from
+        none.
+    label_mapping : str or transformer, default="frequency"
+        ``"random"``, ``"contiguous"``, ``"frequency"`` (BAR's), ``"iterative"``,
+        ``"bayesian"``, ``"linear"``, or an instance, which is cloned. It reads the
+        logits of the source classes, or logarithms of their probabilities.
+    mapping_size : int, default=None
+        Source classes for each target class; None takes as many as there are.
+    rank : int, default=32
+        Number of coefficients that are trained.
+    n_directions : int, default=2
+        Directions that a step tries. Of the same number of questions, many rough steps
+        make more than few good ones.
+    smoothing : float, default=0.01
+        How far it goes in each, in units of the coefficients.
+    max_iter : int, default=100
+        Steps.
+    max_queries : int, default=None
+        Waveforms that `fit` may ask the source about, at most. None sets no limit
+        beside `max_iter`. The label mapping takes one question for each series, the
+        final comparison another; a step takes ``n_directions + 1`` for each different
+        series of its batch. As many steps are made as that allows.
+    batch_size : int, default=16
+        Series that are drawn for a step, those of large weight more often.
+    lr : float, default=0.1
+        Learning rate of Adam at the start; it falls to zero as a cosine.
+    class_weight : dict, "balanced" or None, default=None
+        Factors of the sample weights by class.
+    normalization : {"global", "series"} or None, default="global"
+        Remove mean and scale of the training data, of each series, or nothing.
+    missing : {"error", "interpolate"}, default="error"
+        What to do with NaN.
+    precision : {"float32", "float64"}, default="float32"
+        Kind of numbers of the waveforms.
+    random_state : int, RandomState instance or None, default=None
+        Of noises, initial values, batches, directions and random mapping.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The target classes.
+    perturbation_ : ndarray of shape (input_length,)
+        What is added to the placed series.
+    label_mapping_ : transformer
+        The fitted label mapping; its classes are the positions in `classes_`.
+    n_source_classes_ : int
+        Columns that the source returns.
+    n_queries_ : int
+        Waveforms that `fit` asked the source about.
+    n_iter_ : int
+        Steps made.
+    history_ : list of dict
+        For each step ``loss``, that of its batch before the step, and ``n_queries``,
+        the questions until then.
+    initial_loss_, loss_ : float
+        Loss of the training data before and after. If the steps made it no less,
+        they are dropped.
+    n_features_in_ : int
+        Values of a series, over all channels.
+    n_timepoints_in_, n_channels_in_ : int
+        Shape of a series.
+    unequal_length_ : bool
+        Whether `fit` saw series of unequal length; shorter ones are then allowed.
+
+    See Also
+    --------
+    V2SClassifier : For sources that are modules of PyTorch.
+
+    Notes
+    -----
+    Predictions ask the source too, once for each series; they are not counted.
+
+    References
+    ----------
+    .. [1] Y.-Y. Tsai, P.-Y. Chen and T.-Y. Ho, "Transfer Learning without Knowing:
+       Reprogramming Black-box Machine Learning Models with Scarce Data and Limited
+       Resources", ICML 2020. arXiv:2007.08714.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s import BlackBoxV2SClassifier
+    >>> def loudness(waveforms):
+    ...     parts = waveforms.reshape(len(waveforms), 8, -1)
+    ...     return np.square(parts).mean(axis=2)
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(20, 50)).cumsum(axis=1)
+    >>> y = np.where(X[:, -1] > 0, "up", "down")
+    >>> classifier = BlackBoxV2SClassifier(
+    ...     loudness, input_length=400, max_iter=10, random_state=0
+    ... ).fit(X, y)
+    >>> classifier.predict_proba(X).shape
+    (20, 2)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **{
+            name: constraint
+            for name, constraint in SeriesClassifier._parameter_constraints.items()
+            if name != "device"
+        },
+        "source": [callable],
+        "input_length": [Interval(Integral, 1, None, closed="left")],
+        "source_output": [StrOptions({"probabilities", "logits"})],
+        "n_segments": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "mask": ["boolean"],
+        "input_gain": [Interval(Real, 0, None, closed="neither")],
+        "init_scale": [Interval(Real, 0, None, closed="left")],
+        "label_mapping": [
+            StrOptions(set(LABEL_MAPPINGS)),
+            HasMethods(["fit", "transform"]),
+        ],
+        "mapping_size": [Interval(Integral, 1, None, closed="left"), None],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "n_directions": [Interval(Integral, 1, None, closed="left")],
+        "smoothing": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "max_queries": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        input_length: int = 16000,
+        source_output: Literal["probabilities", "logits"] = "probabilities",
+        n_segments: int | Literal["auto"] = "auto",
+        mask: bool = False,
+        input_gain: float = 1.0,
+        init_scale: float = 0.1,
+        label_mapping: Any = "frequency",
+        mapping_size: int | None = None,
+        rank: int = 32,
+        n_directions: int = 2,
+        smoothing: float = 0.01,
+        max_iter: int = 100,
+        max_queries: int | None = None,
+        batch_size: int = 16,
+        lr: float = 0.1,
+        class_weight: Any = None,
+        normalization: Literal["global", "series"] | None = "global",
+        missing: Literal["error", "interpolate"] = "error",
+        precision: Literal["float32", "float64"] = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.source = source
+        self.input_length = input_length
+        self.source_output = source_output
+        self.n_segments = n_segments
+        self.mask = mask
+        self.input_gain = input_gain
+        self.init_scale = init_scale
+        self.label_mapping = label_mapping
+        self.mapping_size = mapping_size
+        self.rank = rank
+        self.n_directions = n_directions
+        self.smoothing = smoothing
+        self.max_iter = max_iter
+        self.max_queries = max_queries
+        self.batch_size = batch_size
+        self.lr = lr
+        self.class_weight = class_weight
+        self.normalization = normalization
+        self.missing = missing
+        self.precision = precision
+        self.random_state = random_state
+
+    # Set by fit; declared here for type checkers.
+    history_: list[dict[str, float]]
+    initial_loss_: float
+    label_mapping_: Any
+    loss_: float
+    n_iter_: int
+    n_queries_: int
+    n_source_classes_: int
+    perturbation_: np.ndarray
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn the perturbation and the label mapping from the source's answers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, or a list of series ``(t,)`` or ``(n_channels, t)`` of unequal
+            length.
+        y : array-like of shape (n,)
+            Labels of any kind.
+        sample_weight : array-like of shape (n,), default=None
+            Weights; a weight of 2 counts as the series twice, a weight of 0 as its
+            absence.
+
+        Returns
+        -------
+        BlackBoxV2SClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If X, y, a parameter or an answer of the source cannot be used; the text
+            names it, the value seen and what is allowed.
+        """
+        with self._unchanged_on_failure():
+            given, codes, weight = self._check_training_data(X, y, sample_weight)
+            self._fit_normalizer(given, weight)
+            series = self._normalizer.transform(given)
+            data = _TrainingData.sort(given, series, codes, weight)
+            placement = self._placement()
+            placement.warn_if_resampling()
+            mapping_seed, seed = self._seeds(2)
+            mapping = new_mapping(self.label_mapping, self.mapping_size, mapping_seed)
+            n_steps = self._affordable_steps(len(codes), mapping)
+            rng = np.random.default_rng(seed)
+            room = (
+                placement.mask().numpy()
+                if self.mask
+                else np.ones(placement.input_length, bool)
+            )
+            basis = random_basis(room, self.rank, rng)
+            start = rng.normal(size=self.rank)
+            start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
+            black_box = BlackBox(self.source, self.source_output)
+            self.history_ = []
+            best = self._settle(black_box, data, mapping, basis @ start, refit=True)
+            self.initial_loss_ = best.loss
+            if n_steps:
+                trained = self._train(
+                    black_box, data, best.mapping, basis, start, n_steps, rng
+                )
+                best = min(best, trained, key=lambda settled: settled.loss)
+            self.loss_, self.label_mapping_, self.perturbation_ = best
+            self.n_iter_ = n_steps
+            self.n_queries_ = black_box.n_queries
+            assert black_box.n_classes is not None
+            self.n_source_classes_ = black_box.n_classes
+        return self
+
+    def _affordable_steps(self, n: int, mapping: Any) -> int:
+        """Return how many steps for n series keep within both limits."""
+        if self.max_queries is None:
+            return self.max_iter
+        if self.max_queries < n:
+            raise ValueError(
+                f"max_queries={self.max_queries} is not enough: the label mapping "
+                f"needs an answer for each of the {n} series. Allowed are {n} or more."
+            )
+        cost = (self.n_directions + 1) * min(self.batch_size, n)
+        every = self._refit_interval(n, mapping)
+        cost += -(-n // every) if every else 0
+        steps = max(0, self.max_queries - 2 * n) // cost
+        if steps == 0 < self.max_iter:
+            warnings.warn(
+                f"max_queries={self.max_queries} allows no step: the label mapping "
+                f"and the final comparison take {2 * n} questions, a step up to {cost}."
+                " The perturbation stays random.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return min(self.max_iter, steps)
+
+    def _refit_interval(self, n: int, mapping: Any) -> int | None:
+        """Return after how many steps a mapping is fitted again, if it is to be."""
+        if not getattr(mapping, "refit_each_epoch", False):
+            return None
+        return -(-n // self.batch_size)
+
+    def _train(
+        self,
+        black_box: BlackBox,
+        data: _TrainingData,
+        mapping: Any,
+        basis: np.ndarray,
+        start: np.ndarray,
+        n_steps: int,
+        rng: np.random.Generator,
+    ) -> _Settled:
+        """Train the coefficients of the basis from `start` on."""
+        point = nn.Parameter(torch.from_numpy(start))
+        coefficients = point.detach().numpy()
+        optimizer = torch.optim.Adam([point], lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        every = self._refit_interval(len(data.codes), mapping)
+        for step in range(1, n_steps + 1):
+            batch = data.draw(self.batch_size, rng)
+            value, gradient = zeroth_order_gradient(
+                partial(self._losses, black_box, batch, mapping, basis),
+                coefficients,
+                n_directions=self.n_directions,
+                smoothing=self.smoothing,
+                rng=rng,
+            )
+            point.grad = torch.from_numpy(gradient)
+            optimizer.step()
+            schedule.step()
+            self.history_.append({"loss": value, "n_queries": black_box.n_queries})
+            if every and step % every == 0 and step < n_steps:
+                mapping = self._settle(
+                    black_box, data, mapping, basis @ coefficients, refit=True
+                ).mapping
+        # A mapping of words stays the one that the perturbation was trained for.
+        refit = bool(every) or not getattr(mapping, "reads_logits", False)
+        return self._settle(black_box, data, mapping, basis @ coefficients, refit)
+
+    def _losses(
+        self,
+        black_box: BlackBox,
+        batch: _TrainingData,
+        mapping: Any,
+        basis: np.ndarray,
+        points: np.ndarray,
+    ) -> np.ndarray:
+        """Return the loss of a batch with each of several coefficients."""
+        heard = self._hear(black_box, batch.series, points @ basis.T)
+        return np.array([batch.loss(mapping, logits) for logits in heard])
+
+    def _settle(
+        self,
+        black_box: BlackBox,
+        data: _TrainingData,
+        mapping: Any,
+        perturbation: np.ndarray,
+        refit: bool,
+    ) -> _Settled:
+        """Ask about all series, fit a mapping to the answers, and tell the loss."""
+        logits = self._hear(black_box, data.series, perturbation[None])[0]
+        if refit:
+            mapping = clone(mapping)
+            n_classes = len(self.classes_)
+            fit_mapping(mapping, logits, data.codes, data.weight, n_classes)
+        return _Settled(data.loss(mapping, logits), mapping, perturbation)
+
+    def _placement(self) -> ReplicaPlacement:
+        return ReplicaPlacement(
+            self.input_length,
+            n_channels=self.n_channels_in_,
+            n_timepoints=self.n_timepoints_in_,
+            n_segments=self.n_segments,
+        )
+
+    def _waveforms(self, series: np.ndarray, added: np.ndarray) -> np.ndarray:
+        placed = self._placement().place(torch.from_numpy(series)).numpy()
+        return (self.input_gain * placed + added).astype(self.precision)
+
+    def _hear(
+        self, black_box: BlackBox, series: np.ndarray, added: np.ndarray
+    ) -> np.ndarray:
+        """Return logits (m, n, K) of n series with each of m perturbations."""
+        n = len(series)
+        pairs = np.arange(len(added) * n)
+        logits = [
+            black_box.ask(self._waveforms(series[part % n], added[part // n]))
+            for part in np.array_split(pairs, -(-len(pairs) // _CALL))
+        ]
+        return np.concatenate(logits).reshape(len(added), n, -1)
+
+    def reprogram(self, X: Any) -> np.ndarray:
+        """Return the waveforms that the source is asked about.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, input_length)
+            Samples at the source's sample rate, whatever that is.
+        """
+        return self._waveforms(self._series(X), self.perturbation_)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities of the target classes; asks the source once a series.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of `classes_`; rows sum to 1.
+        """
+        series = self._series(X)
+        black_box = BlackBox(self.source, self.source_output, self.n_source_classes_)
+        logits = self._hear(black_box, series, self.perturbation_[None])[0]
+        scores = np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)
+        return self._distributions(scores)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source that is a function: asked, checked and counted."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["BlackBox"]
+
+# Smallest probability that a logarithm is taken of.
+_TINY = np.finfo(np.float64).tiny
+
+
+class BlackBox:
+    """Ask a callable about waveforms, check what it returns, and count.
+
+    Parameters
+    ----------
+    source : callable
+        Waveforms ``(n, input_length)`` to ``(n, K)``.
+    source_output : {"probabilities", "logits"}
+        What it returns.
+    n_classes : int, default=None
+        The K that is expected; None learns it from the first answer.
+    """
+
+    def __init__(
+        self, source: Any, source_output: str, n_classes: int | None = None
+    ) -> None:
+        self.source = source
+        self.source_output = source_output
+        self.n_classes = n_classes
+        self.n_queries = 0
+
+    def ask(self, waveforms: np.ndarray) -> np.ndarray:
+        """Return logits of shape (n, K) as float64."""
+        n = len(waveforms)
+        self.n_queries += n
+        given = self.source(waveforms)
+        try:
+            answer = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"source returned {type(given).__name__}, which is no array of numbers "
+                f"({error}); it must return one row of scores for each waveform."
+            ) from error
+        known = self.n_classes or "n_source_classes"
+        if answer.ndim != 2 or len(answer) != n or answer.shape[1] < 1:
+            raise ValueError(
+                f"source returned an array of shape {answer.shape} for {n} waveforms; "
+                f"it must return ({n}, {known}): one row of scores for each waveform."
+            )
+        if self.n_classes is None:
+            self.n_classes = answer.shape[1]
+        if answer.shape[1] != self.n_classes:
+            raise ValueError(
+                f"source returned {answer.shape[1]} scores for each waveform, but "
+                f"{known} before; it must always return those of the same classes."
+            )
+        if not np.isfinite(answer).all():
+            raise ValueError(
+                "source returned NaN or infinity for waveforms with values up to "
+                f"{np.abs(waveforms).max():.3g}; scores must be finite. If the source "
+                "needs quieter waveforms, use normalization='global' or 'series' and "
+                "smaller input_gain, init_scale and lr."
+            )
+        if self.source_output == "logits":
+            return answer
+        if (answer < 0).any():
+            raise ValueError(
+                f"source returned the negative value {answer.min():.3g}, which is no "
+                "probability; set source_output='logits' for scores of any sign."
+            )
+        return np.log(np.maximum(answer, _TINY))
