@@ -34,7 +34,7 @@ __all__ = [
     "wasserstein1",
 ]
 
-# The largest Euclidean distance of two probability vectors.
+#: The largest Euclidean distance of two probability vectors, the root of 2.
 LARGEST_RISK = float(np.sqrt(2.0))
 
 # Exact transport takes the memory of all pairs of points.

@@ -317,7 +317,8 @@ def test_rockets_in_total(tmp_path):
         mini[-1].run(rows)
     for one in mini[:-1]:
         found = one.run(rows)
-        assert sum(found.conditions["shares of ours"].values()) == pytest.approx(1)
+        shares = found.conditions["shares of ours"]
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
         rows[one.name] = {
             "ours": str(found.ours),
             "other": str(found.other),

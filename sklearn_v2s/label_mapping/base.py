@@ -188,7 +188,7 @@ class BaseWordMapping(BaseLabelMapping):
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         Weight of each source class in each target class; columns sum to one.
     """
 

@@ -48,13 +48,13 @@ class BayesianLabelMapping(BaseWordMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         Weight of each source class in each target class. Columns sum to one.
-    frequencies_ : ndarray of shape (n_features_in_, n_classes)
+    frequencies_ : ndarray of shape (n_features, n_classes)
         The weighted counts, or sums of probabilities, N.
     n_features_in_ : int
         Number K of source classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also

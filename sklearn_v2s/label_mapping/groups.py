@@ -99,16 +99,16 @@ class RandomLabelMapping(_GroupMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         ``1 / mapping_size_`` where a source class belongs to the group of a target
         class, else 0.
-    source_indices_ : ndarray of shape (n_classes, mapping_size_)
+    source_indices_ : ndarray of shape (n_classes, mapping_size)
         Source classes of each group.
     mapping_size_ : int
         Number of source classes in each group.
     n_features_in_ : int
         Number K of source classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also
@@ -172,16 +172,16 @@ class ContiguousLabelMapping(_GroupMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         ``1 / mapping_size_`` where a source class belongs to the group of a target
         class, else 0.
-    source_indices_ : ndarray of shape (n_classes, mapping_size_)
+    source_indices_ : ndarray of shape (n_classes, mapping_size)
         Source classes of each group.
     mapping_size_ : int
         Number of source classes in each group.
     n_features_in_ : int
         Number K of source classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also
@@ -238,18 +238,18 @@ class FrequencyLabelMapping(_GroupMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         ``1 / mapping_size_`` where a source class belongs to the group of a target
         class, else 0.
-    source_indices_ : ndarray of shape (n_classes, mapping_size_)
+    source_indices_ : ndarray of shape (n_classes, mapping_size)
         Source classes of each group, sorted.
     mapping_size_ : int
         Number of source classes in each group.
-    frequencies_ : ndarray of shape (n_features_in_, n_classes)
+    frequencies_ : ndarray of shape (n_features, n_classes)
         The weighted counts N.
     n_features_in_ : int
         Number K of source classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also
@@ -318,18 +318,18 @@ class IterativeLabelMapping(FrequencyLabelMapping):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    weights_ : ndarray of shape (n_features_in_, n_classes)
+    weights_ : ndarray of shape (n_features, n_classes)
         ``1 / mapping_size_`` where a source class belongs to the group of a target
         class, else 0.
-    source_indices_ : ndarray of shape (n_classes, mapping_size_)
+    source_indices_ : ndarray of shape (n_classes, mapping_size)
         Source classes of each group, sorted.
     mapping_size_ : int
         Number of source classes in each group.
-    frequencies_ : ndarray of shape (n_features_in_, n_classes)
+    frequencies_ : ndarray of shape (n_features, n_classes)
         The weighted counts N of the last fit.
     n_features_in_ : int
         Number K of source classes.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns seen in ``fit``, if they were all strings.
 
     See Also

@@ -17,7 +17,7 @@ _PERPLEXITY = 30.0
 
 
 class SourceEmbeddingDisplay:
-    """t-SNE of a source's representations before, with and after reprogramming.
+    """Representations by a source before, with and after reprogramming, by t-SNE.
 
     The paper's figure 5. The silhouette in each title is computed in the space of the
     source itself: t-SNE draws groups also where there are none.

@@ -98,10 +98,20 @@ class V2SExplanationDisplay:
             One series.
         target : object, default=None
             A class of ``classes_``; None takes the predicted one.
-        layer, view, perturbation, cam
+        layer : str, default=None
             See `sklearn_v2s.explain.explain_source`.
-        method, window, stride
+        view : {"replicas", "tone"}, default=None
+            The same.
+        perturbation : int, default=0
+            The same.
+        cam : {"grad-cam", "hires-cam"}, default="grad-cam"
+            The same.
+        method : {"occlusion", "gradient"}, default="occlusion"
             See `sklearn_v2s.explain.attribute_series`.
+        window : int or "auto", default="auto"
+            The same.
+        stride : int or "auto", default="auto"
+            The same.
         axes : array-like of 5 matplotlib Axes, default=None
             To draw on; None makes a new figure.
 
