@@ -1,25 +1,28 @@
-# One environment, .venv, serves demo, test, lint and build.
+# One environment, .venv, serves demo, test, docs, lint and build.
 #
 #   make env PYTHON=python3.12         choose the Python that makes .venv
 #   make test PYTEST_ARGS="-k mapping" hand arguments on to pytest
 #   make test JOBS=8                   number of test processes
+#   make docs SPHINX_ARGS="-D plot_gallery=0"   build without running the examples
 
 VENV = .venv
 JOBS = 2
 PYTEST_ARGS =
+SPHINX_ARGS =
 
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check --no-input
 INSTALLED = $(VENV)/.installed
 INSTALLED_DEV = $(VENV)/.installed-dev
+INSTALLED_DOCS = $(VENV)/.installed-docs
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHONS = $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 # Each test process computes on one thread; JOBS of them run side by side.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-	VECLIB_MAXIMUM_THREADS=1
+	VECLIB_MAXIMUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help env demo test lint build clean
+.PHONY: help env demo test docs lint build clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -35,6 +38,11 @@ test: $(INSTALLED) ## run the tests and the doctests
 	$(ONE_THREAD) MPLBACKEND=Agg \
 		$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
+# -E reads every page again: one that did not change would keep its warnings to itself.
+docs: $(INSTALLED_DOCS) ## build the documentation and its gallery; warnings fail
+	$(ONE_THREAD) MPLBACKEND=Agg $(PY) -m sphinx -b html -E -W --keep-going \
+		$(SPHINX_ARGS) docs docs/_build/html
+
 lint: $(INSTALLED) ## check style, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -45,6 +53,7 @@ build: $(INSTALLED_DEV) ## put an sdist and a wheel into dist/
 
 clean: ## remove what was built and cached, but not .venv
 	rm -rf build dist *.egg-info .coverage
+	rm -rf docs/_build docs/auto_examples docs/generated
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune \
 		-exec rm -rf {} +
@@ -72,6 +81,12 @@ $(INSTALLED): pyproject.toml | $(PY)
 	}
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
 	$(PIP) install --editable ".[audio,test]"
+	@touch $@
+
+# audio and test too: without them pip could give the packages that make test left
+# other versions.
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(PIP) install --editable ".[audio,docs,test]"
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)

@@ -67,10 +67,22 @@ def tiny_probabilities(waveforms):
     return parts / parts.sum(axis=1, keepdims=True)
 
 
-def cheap(waveforms):
-    """Return probabilities of a layer of random weights: quick, and in float64."""
-    scores = np.tanh(np.asarray(waveforms, dtype=np.float64)) @ WEIGHTS
-    return 1 / (1 + np.exp(-scores))
+class Cheap:
+    """Gives probabilities of a layer of random weights: quick, and in float64.
+
+    An object, for the name of a function has its address in it, and test processes
+    must agree on the names of their tests.
+    """
+
+    def __call__(self, waveforms):
+        scores = np.tanh(np.asarray(waveforms, dtype=np.float64)) @ WEIGHTS
+        return 1 / (1 + np.exp(-scores))
+
+    def __repr__(self):
+        return "cheap"
+
+
+cheap = Cheap()
 
 
 class Counter:

@@ -5,7 +5,7 @@ from numbers import Number
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
@@ -502,6 +502,8 @@ def test_ridge_coefficients_are_those_of_scikit_learn(n, d, weighted):
 @given(seed=seeds)
 def test_ridge_chooses_the_alpha_of_ridgecv(n, d, seed):
     x, y = make_data(seed, n=n, k=d)
+    # RidgeCV lets the only row of a class judge, too.
+    assume(np.bincount(y).min() > 1)
     alphas = np.logspace(-2, 4, 13)
     mapping = LinearLabelMapping(alphas=alphas).fit(x, y)
     rows, targets = standardise(x, None), 2.0 * np.eye(3)[y] - 1
