@@ -898,8 +898,8 @@ class V2SClassifier(SeriesClassifier, BaseV2S):
         ----------
         path : path-like
             Target, usually ``*.safetensors``. It holds perturbation, label mapping,
-            classes, parameters, and name and SHA-256 of the source: tens of kilobytes
-            for each view.
+            classes, parameters, and name and SHA-256 of the source: some hundreds of
+            kilobytes with all views, tens with the replicas alone.
 
         Raises
         ------

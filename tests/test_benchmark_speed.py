@@ -196,6 +196,9 @@ def test_both_sides_of_a_step_learn_the_same(number):
     assert found.valid
     assert 0 < found.conditions["relative_difference_of_gradients"] < 1e-3
     assert found.ratio > 0
+    if number < 2:
+        shares = found.conditions["shares_of_ours"]
+        assert shares["recurrent layers, backward"] > 0.1
 
 
 def test_another_perturbation_is_no_valid_comparison(monkeypatch):
@@ -212,7 +215,7 @@ def test_another_perturbation_is_no_valid_comparison(monkeypatch):
     assert not Target("ratio", 0.0, True).is_met(found)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(1, 5))
 def test_parts_give_what_libraries_give(number):
     one = parts.measures(TRIAL)[number]
     found = one.run({})
@@ -224,8 +227,21 @@ def test_parts_give_what_libraries_give(number):
 def test_a_part_that_computes_something_else_is_no_valid_comparison(monkeypatch):
     plain = parts._plain_kernels
     monkeypatch.setattr(parts, "_plain_kernels", lambda *args: 1.1 * plain(*args))
-    found = parts.measures(TRIAL)[2].run({})
+    found = parts.measures(TRIAL)[3].run({})
     assert not found.valid
+
+
+def test_the_limit_of_the_machine():
+    found = parts.measures(TRIAL)[0].run({})
+    assert found.unit == "GFLOP/s" and found.ours > 0 and found.ratio is None
+
+
+def test_shares_of_operators():
+    a, b = torch.ones(400, 400), torch.ones(400)
+    groups = {"products": ("aten::mm",), "none": ("aten::sin",)}
+    shares = measure.shares_of_operators(lambda: (a @ a, torch.cos(b)), groups)
+    assert shares["products"] > 0.3 and shares["none"] == 0 and shares["rest"] > 0
+    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_an_epoch_alone():

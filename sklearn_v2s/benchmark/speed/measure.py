@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "Unavailable",
     "make_waves",
+    "shares_of_operators",
     "time_in_turns",
 ]
 
@@ -214,6 +215,47 @@ def time_in_turns(
 def _wait_for(device: torch.device) -> None:
     if device.type != "cpu":
         getattr(torch, device.type).synchronize()
+
+
+def shares_of_operators(
+    run: Callable[[], Any], groups: dict[str, tuple[str, ...]]
+) -> dict[str, float]:
+    """Return the shares of a CPU's time that operators of torch take, by its profiler.
+
+    Parameters
+    ----------
+    run : callable
+        What to run, once.
+    groups : dict of str to tuple of str
+        Name of a group to the names of its operators.
+
+    Returns
+    -------
+    dict of str to float
+        Share of each group, and ``"rest"``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.benchmark.speed.measure import shares_of_operators
+    >>> a = torch.ones(300, 300)
+    >>> shares = shares_of_operators(lambda: a @ a, {"products": ("aten::mm",)})
+    >>> sorted(shares)
+    ['products', 'rest']
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+        run()
+    taken = dict.fromkeys(groups, 0.0)
+    total = 0.0
+    for event in profiler.key_averages():
+        total += event.self_cpu_time_total
+        for group, names in groups.items():
+            if event.key in names:
+                taken[group] += event.self_cpu_time_total
+    shares = {group: round(time / total, 3) for group, time in taken.items()}
+    return shares | {"rest": round(1 - sum(shares.values()), 3)}
 
 
 def make_waves(
