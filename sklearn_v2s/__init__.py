@@ -12,18 +12,17 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
-from sklearn_v2s.black_box import BlackBoxV2SClassifier
-from sklearn_v2s.classifier import V2SClassifier
-from sklearn_v2s.classifier_cv import V2SClassifierCV
-from sklearn_v2s.transformer import V2STransformer
-
 if TYPE_CHECKING:
+    from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
+    from sklearn_v2s.black_box import BlackBoxV2SClassifier
+    from sklearn_v2s.classifier import V2SClassifier
+    from sklearn_v2s.classifier_cv import V2SClassifierCV
     from sklearn_v2s.plotting import (
         SourceEmbeddingDisplay,
         TrainingHistoryDisplay,
         V2SExplanationDisplay,
     )
+    from sklearn_v2s.transformer import V2STransformer
 
 try:
     __version__ = version("sklearn-v2s")
@@ -43,19 +42,39 @@ __all__ = [
     "__version__",
 ]
 
-# Imported when they are first asked for: few programs draw.
-_DISPLAYS = {
-    "SourceEmbeddingDisplay",
-    "TrainingHistoryDisplay",
-    "V2SExplanationDisplay",
+# Imported when they are first asked for: torch takes its time, and a command line that
+# lists datasets, or a program that draws nothing, need not wait.
+_MODULES = {
+    "BlackBoxV2SClassifier": "black_box",
+    "FCNClassifier": "baselines",
+    "SourceEmbeddingDisplay": "plotting",
+    "TrainingHistoryDisplay": "plotting",
+    "TransferClassifier": "baselines",
+    "V2SClassifier": "classifier",
+    "V2SClassifierCV": "classifier_cv",
+    "V2SExplanationDisplay": "plotting",
+    "V2STransformer": "transformer",
+}
+_SUBMODULES = {
+    "alignment",
+    "baselines",
+    "benchmark",
+    "datasets",
+    "explain",
+    "label_mapping",
+    "plotting",
+    "pretraining",
+    "sources",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DISPLAYS:
-        return getattr(import_module("sklearn_v2s.plotting"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_DISPLAYS})
+    return sorted({*globals(), *_MODULES, *_SUBMODULES})

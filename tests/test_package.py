@@ -45,15 +45,28 @@ classifier.fit(X, [0, 1, 0, 1, 0, 1]).predict(X)
 
 
 def test_import_loads_nothing_of_the_extras():
-    loaded = run_python("import sys, sklearn_v2s; print(' '.join(sys.modules))").split()
+    loaded = run_python(
+        "import sys; from sklearn_v2s import V2SClassifier;print(' '.join(sys.modules))"
+    ).split()
     # scikit-learn itself imports pandas where it is installed.
     assert not (set(OPTIONAL) - {"pandas"}) & set(loaded)
+
+
+def test_the_package_loads_its_parts_when_they_are_asked_for():
+    printed = run_python(
+        "import sys, sklearn_v2s; early = 'torch' in sys.modules;"
+        "names = [n for n in sklearn_v2s.__all__ if not hasattr(sklearn_v2s, n)];"
+        "parts = [sklearn_v2s.sources, sklearn_v2s.datasets, sklearn_v2s.explain];"
+        "print(early, names, set(sklearn_v2s.__all__) <= set(dir(sklearn_v2s)))"
+    )
+    assert printed.strip() == "False [] True"
 
 
 def test_import_leaves_the_random_state_of_torch_alone():
     printed = run_python(
         "import torch; torch.manual_seed(3); before = torch.get_rng_state();"
-        "import sklearn_v2s; print(torch.equal(before, torch.get_rng_state()))"
+        "from sklearn_v2s import V2SClassifier;"
+        "print(torch.equal(before, torch.get_rng_state()))"
     )
     assert printed.strip() == "True"
 
