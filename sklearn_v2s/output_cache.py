@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_memory
 
+from sklearn_v2s import __version__
+
 __all__ = ["recall"]
 
 _Result = TypeVar("_Result")
@@ -57,9 +59,6 @@ def recall(
     """
     if memory is None or identity is None:
         return compute()
-    # At the top, the package would import itself before it has a version.
-    from sklearn_v2s import __version__
-
     key = {
         **identity,
         "series": series,

@@ -7,6 +7,7 @@ no training.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def content_order(series: np.ndarray, seed: int) -> np.ndarray:
     return np.array([found[digest] for digest in sorted(found)])
 
 
-class View:
+class View(ABC):
     """What all views share.
 
     Attributes
@@ -94,7 +95,8 @@ class View:
 
     block_sizes: list[int]
 
-    def fit(self, series: np.ndarray, order: np.ndarray) -> None:
+    # Not abstract: many views have nothing to learn.
+    def fit(self, series: np.ndarray, order: np.ndarray) -> None:  # noqa: B027
         """Learn, without labels, what the view needs of the training series.
 
         Parameters
@@ -105,9 +107,9 @@ class View:
             Rows of different series, in random order (see `content_order`).
         """
 
+    @abstractmethod
     def features(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return features of shape (n, sum(block_sizes)) of normalised series."""
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any] | None:
         """Return all that decides the features, beside the series.
@@ -124,7 +126,7 @@ class View:
         """Return what `fit` learned."""
         return {}
 
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:  # noqa: B027
         """Take over what `arrays` returned."""
 
 
