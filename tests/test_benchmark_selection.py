@@ -5,15 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sklearn_v2s import cli
-from sklearn_v2s.benchmark import selection
+from sklearn_v2s.benchmark import few_rows, selection
+from sklearn_v2s.benchmark.few_rows import PENALTY_COLUMNS, SINGLE_ROW_COLUMNS
 from sklearn_v2s.benchmark.results import read_rows
-from sklearn_v2s.benchmark.single_rows import COLUMNS
 from tests.small import make_series
 from tests.ucr_folder import write_dataset, write_part
 
+WINS = [name for name in PENALTY_COLUMNS if name.endswith(("_wins", "_losses"))]
 SETTING = {"max_epochs": 0, "n_views": 1}
 
 
@@ -66,7 +68,7 @@ def test_usage(capsys: pytest.CaptureFixture[str]):
         cli.main(["benchmark"])
     assert caught.value.code == 2
     assert (
-        "{defaults,single-rows,accuracy,report,speed,paper,paper-rule}"
+        "{defaults,single-rows,few-rows,accuracy,report,speed,paper,paper-rule}"
         in capsys.readouterr().err
     )
 
@@ -79,9 +81,41 @@ def test_one_series_of_each_class(tmp_path, capsys):
     output = tmp_path / "rows.csv"
     arguments = ["benchmark", "single-rows", "--data", str(tmp_path)]
     assert cli.main([*arguments, "--output", str(output)]) == 0
-    rows = read_rows(output, COLUMNS)
+    rows = read_rows(output, SINGLE_ROW_COLUMNS)
     assert len(rows) == 63
     losses = [float(row["log_loss_beyond_even"]) for row in rows]
     assert losses == sorted(losses) and losses[0] < -0.9 < -0.1 < losses[-1] < 0
     assert {row["datasets"] for row in rows} == {"2"}
     assert "beyond even probabilities" in capsys.readouterr().out
+
+
+def test_few_series_of_each_class(tmp_path, capsys):
+    for name in ("One", "Two"):
+        write_dataset(tmp_path, name, n_train=18, n_test=3, n_timepoints=16)
+    output = tmp_path / "rows.csv"
+    arguments = ["benchmark", "few-rows", "--data", str(tmp_path)]
+    assert cli.main([*arguments, "--output", str(output)]) == 0
+    rows = read_rows(output, PENALTY_COLUMNS)
+    # Ten of a class are more than there are.
+    counts = ["2", "3", "5", "all, 3 folds"]
+    assert [row["series_of_class"] for row in rows[::5]] == counts
+    assert len(rows) == 20
+    for longest in rows[::5]:
+        assert longest["largest_penalty"] == "1e+01"
+        assert {longest[name] for name in WINS} == {"0"}
+    for row in rows:
+        assert sum(int(row[name]) for name in WINS[:2]) <= int(row["datasets"]) == 2
+    # The classes are easy to tell apart: a shorter grid makes nothing worse.
+    assert all(float(row["accuracy"]) > 0.9 for row in rows)
+    assert "penalties up to 1e-02: accuracy" in capsys.readouterr().out
+
+
+def test_drawn_rows_leave_others_of_their_class():
+    codes = np.array([0] * 5 + [1] * 3 + [2] * 4 + [3])
+    drawn, others = few_rows._draw(codes, 3, np.random.default_rng(0))
+    # Classes 1 and 3 have too few.
+    assert np.bincount(codes[drawn]).tolist() == [3, 0, 3]
+    assert np.bincount(codes[others]).tolist() == [2, 0, 1]
+    assert not set(drawn) & set(others)
+    for rows in few_rows._draw(codes, 4, np.random.default_rng(0)):
+        assert rows.size == 0

@@ -136,7 +136,7 @@ def test_alpha_is_that_of_ridgecv(sizes):
     x, y = make_data(sizes=sizes)
     mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
     rows, targets = Reference(x, np.ones(len(x)), sizes).rows(x), 2.0 * np.eye(3)[y] - 1
-    grid = np.logspace(-7, 1, 33) * len(x) * sum(sizes)
+    grid = np.logspace(-7, -2, 21) * len(x) * sum(sizes)
     expected = RidgeCV(alphas=grid).fit(rows, targets)
     assert_allclose(mapping.alpha_, expected.alpha_, rtol=1e-9)
     assert_allclose(mapping.decision_scores(x), expected.predict(rows), atol=1e-8)

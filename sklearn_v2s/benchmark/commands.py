@@ -24,7 +24,7 @@ def add_benchmark(
     parser = commands.add_parser("benchmark", help="measure methods on real series")
     actions = parser.add_subparsers(dest="action", required=True)
     _add_defaults(actions)
-    _add_single_rows(actions)
+    _add_few_rows(actions)
     _add_accuracy(actions)
     _add_report(actions)
     _add_speed(actions)
@@ -79,29 +79,53 @@ def _cross_validate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_single_rows(
+def _add_few_rows(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
 ) -> None:
-    parser = actions.add_parser(
-        "single-rows",
-        help="judge penalties and temperatures for one series of each class",
-        description="Draw one series of each class from training parts in UCR layout "
-        "and judge the label mapping by the part's other series.",
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(run=_judge_single_rows)
+    for name, judge, text, description in (
+        (
+            "single-rows",
+            _judge_single_rows,
+            "judge penalties and temperatures for one series of each class",
+            "Draw one series of each class from training parts in UCR layout and judge "
+            "the label mapping by the part's other series.",
+        ),
+        (
+            "few-rows",
+            _judge_largest_penalties,
+            "judge how large penalties may be where there are few series",
+            "Draw some series of each class from training parts in UCR layout, end the "
+            "grid of penalties at several values, and judge the label mapping by the "
+            "part's other series.",
+        ),
+    ):
+        parser = actions.add_parser(name, help=text, description=description)
+        parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+        parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.set_defaults(run=judge)
 
 
 def _judge_single_rows(options: argparse.Namespace) -> int:
-    from sklearn_v2s.benchmark.single_rows import judge_single_rows
+    from sklearn_v2s.benchmark.few_rows import judge_single_rows
 
     for row in judge_single_rows(options.data, options.output, options.seed)[:5]:
         print(
             f"penalty {row['penalty']}, temperature {row['temperature']}: log-loss "
             f"{row['log_loss_beyond_even']} beyond even probabilities, accuracy "
             f"{row['accuracy']}"
+        )
+    return 0
+
+
+def _judge_largest_penalties(options: argparse.Namespace) -> int:
+    from sklearn_v2s.benchmark.few_rows import judge_largest_penalties
+
+    for row in judge_largest_penalties(options.data, options.output, options.seed):
+        print(
+            f"series of a class: {row['series_of_class']}, penalties up to "
+            f"{row['largest_penalty']}: accuracy {row['accuracy']}, log-loss "
+            f"{row['log_loss']}"
         )
     return 0
 

@@ -28,9 +28,12 @@ from sklearn_v2s.label_mapping.standard_rows import (
 SOLVERS = ("ridge", "logistic")
 
 # Relative to the total variance, sum of weights times number of varying features. That
-# is at least the largest eigenvalue, so the grid runs from next to nothing to nearly
-# the constant model whatever the shape of the data.
-_RELATIVE_ALPHAS = np.logspace(-7, 1, 33)
+# is at least the largest eigenvalue, so the grid starts from next to nothing whatever
+# the shape of the data. It ends well before the constant model: the squared error of a
+# few rows often prefers that one, and loses what the features tell of the classes. How
+# sure the map may be is for the temperature to say. Chosen on training parts, with few
+# and with all rows (docs/method.md).
+_RELATIVE_ALPHAS = np.logspace(-7, -2, 21)
 # Scores of +-1 targets differ by about 1. The lower bound keeps the order of the
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
@@ -87,7 +90,7 @@ class LinearLabelMapping(BaseLabelMapping):
         every feature has the same share.
     alphas : float or array-like of shape (n_alphas,), default=None
         Penalties that ridge chooses from, positive, on the scale of a sum of squares
-        over all rows. None takes 33 values from 1e-7 to 10 times the sum of the
+        over all rows. None takes 21 values from 1e-7 to 1e-2 times the sum of the
         weights times the number of features that vary.
     C : float, default=1.0
         Inverse strength of the penalty of the logistic regression.
