@@ -218,7 +218,7 @@ def test_sources_are_ranked_by_the_distance():
 # Logits that are kept
 
 
-@pytest.mark.parametrize("name", ["attrnn", "wavebank"])
+@pytest.mark.parametrize("name", ["attrnn", "unet-attrnn", "wavebank"])
 def test_shipped_logits_fit_their_checkpoint(name):
     kept = load_source_logits(name)
     source = load_source(name)

@@ -52,15 +52,25 @@ def test_defaults(
     assert "--settings ['three']: unknown" in capsys.readouterr().err
 
 
-def test_the_command_line_starts_without_what_only_benchmarks_need():
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, sklearn_v2s.cli; print(*sys.modules)"],
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_comes_without_waiting_for_torch(arguments: list[str]):
+    code = (
+        "import sys\nfrom sklearn_v2s.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=True,
-    ).stdout.split()
-    # scikit-learn itself imports pandas where it is installed.
-    assert not {"aeon", "numba", "matplotlib", "h5py"} & set(loaded)
+    )
+    assert run.stdout.startswith("usage: v2s")
+    heavy = {"torch", "sklearn", "scipy", "aeon", "numba", "matplotlib", "h5py"}
+    if arguments[0] == "train":
+        # The options are the parameters of the classifier.
+        heavy -= {"torch", "sklearn", "scipy"}
+    assert not heavy & set(run.stderr.split())
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]):

@@ -358,7 +358,7 @@ def test_the_shared_source_is_left_alone():
 # Layers
 
 
-@pytest.mark.parametrize("name", ["attrnn", "wavebank"])
+@pytest.mark.parametrize("name", ["attrnn", "unet-attrnn", "wavebank"])
 def test_every_layer_that_is_offered_can_be_mapped(name):
     X, y = with_event(n=8)
     source = load_source(name)
@@ -376,7 +376,7 @@ def test_every_layer_that_is_offered_can_be_mapped(name):
 
 def test_a_thawed_source_says_the_same():
     waveforms = torch.linspace(-1, 1, 16000).sin().repeat(2, 1)
-    for name in ("attrnn", "wavebank"):
+    for name in ("attrnn", "unet-attrnn", "wavebank"):
         source = load_source(name)
         heard = listen(thaw(source), waveforms).outputs
         for mine, theirs in zip(heard, source(waveforms), strict=True):

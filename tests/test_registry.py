@@ -28,6 +28,7 @@ from sklearn_v2s.sources import (
 )
 from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.contract import SourceReference, copy_source
+from sklearn_v2s.sources.kernel_bank import KernelBankConfig
 from sklearn_v2s.sources.registry import load_reference, shipped_checkpoint
 
 
@@ -539,18 +540,33 @@ def test_source_model_meets_the_contract():
 # --- what ships ----------------------------------------------------------------------
 
 
-def test_the_shipped_attrnn_is_what_it_says():
-    if "attrnn" not in list_sources():
-        pytest.skip("the manifest of shipped checkpoints has no 'attrnn' yet")
-    source = load_source("attrnn")
+FRONT_END_OF_SHIPPED = {
+    "attrnn": FRONT_ENDS["kapre"],
+    "unet-attrnn": FRONT_ENDS["kapre"],
+    "wavebank": KernelBankConfig(),
+}
+
+
+def test_every_shipped_source_is_tested_here():
+    registered = {
+        name for name, text in list_sources().items() if text.startswith("registered")
+    }
+    assert set(list_sources()) - registered == set(FRONT_END_OF_SHIPPED)
+
+
+@pytest.mark.parametrize("name", FRONT_END_OF_SHIPPED)
+def test_a_shipped_source_is_what_it_says(name):
+    source = load_source(name)
     assert_frozen(source)
     assert check_source(source) is source
-    path, sha256 = shipped_checkpoint("attrnn")
+    path, sha256 = shipped_checkpoint(name)
+    assert path.stat().st_size < 2_000_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     again, card, found = load_checkpoint(path, sha256)
     assert found == sha256 == source.reference.sha256
     assert source.classes == again.classes
     assert len(set(source.classes)) == len(source.classes)
-    assert source.front_end.config == FRONT_ENDS["kapre"]
+    assert source.front_end.config == FRONT_END_OF_SHIPPED[name]
     assert {"corpus", "licence", "accuracy", "command", "settings"} <= card.keys()
     assert all(0.5 < entry["accuracy"] <= 1.0 for entry in card["accuracy"].values())
     assert path.with_suffix(".md").is_file()
@@ -558,7 +574,7 @@ def test_the_shipped_attrnn_is_what_it_says():
     assert pickle.loads(pickle.dumps(source)) is source
 
 
-@pytest.mark.parametrize("name", ["attrnn", "wavebank"])
+@pytest.mark.parametrize("name", ["attrnn", "unet-attrnn", "wavebank"])
 def test_an_untrained_source_is_the_same_architecture_with_other_weights(name):
     state = torch.random.get_rng_state()
     trained, untrained = load_source(name), load_source(f"{name}:untrained")
@@ -579,13 +595,8 @@ def test_only_shipped_architectures_come_untrained():
         load_source("nobody:untrained")
 
 
-def test_the_shipped_wavebank_is_what_it_says():
+def test_the_shipped_wavebank_has_kernels_without_mean():
     source = load_source("wavebank")
-    path, sha256 = shipped_checkpoint("wavebank")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    assert path.stat().st_size < 2_000_000
-    card = path.with_suffix(".md").read_text(encoding="utf-8")
-    assert sha256 in card
     kernels = source.front_end.kernels
     assert kernels.shape == (84, 9)
     assert kernels.sum(1).abs().max() < 1e-6

@@ -8,20 +8,18 @@ from pathlib import Path
 from sklearn_v2s.benchmark.methods import METHODS
 from sklearn_v2s.benchmark.paper.commands import add_paper, add_paper_rule
 
-__all__ = ["add_benchmark"]
+__all__ = ["fill_benchmark"]
 
 
-def add_benchmark(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add the commands to the command line.
+def fill_benchmark(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s benchmark`` its actions and their options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = commands.add_parser("benchmark", help="measure methods on real series")
+    parser.description = "Measure methods on real series."
     actions = parser.add_subparsers(dest="action", required=True)
     _add_defaults(actions)
     _add_few_rows(actions)

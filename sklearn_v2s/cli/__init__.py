@@ -2,21 +2,58 @@
 """The command line: ``python -m sklearn_v2s`` and ``v2s``."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sklearn_v2s import __version__
-from sklearn_v2s.benchmark.commands import add_benchmark
-from sklearn_v2s.cli.datasets import add_datasets
-from sklearn_v2s.cli.models import add_evaluate, add_explain, add_predict
-from sklearn_v2s.cli.pretrain import add_pretrain
-from sklearn_v2s.cli.sources import add_sources
-from sklearn_v2s.cli.train import add_train
 
 __all__ = ["build_parser", "main"]
 
 # What a shell reports of a program that Ctrl-C ended.
 _INTERRUPTED = 130
+
+# Commands, where the options of each are, and what the list of commands says of it.
+_COMMANDS = {
+    "train": ("cli.train", "train a classifier on labelled series"),
+    "predict": ("cli.models", "classes of series and their probabilities, as CSV"),
+    "evaluate": ("cli.models", "accuracy, log-loss, calibration and confusion matrix"),
+    "explain": ("cli.models", "figure of what a prediction rests on"),
+    "datasets": ("cli.datasets", "list and show datasets"),
+    "sources": (
+        "cli.sources",
+        "list, evaluate, verify, import and fetch source models, or keep logits",
+    ),
+    "pretrain": ("cli.pretrain", "train a source model on a speech corpus"),
+    "benchmark": ("benchmark.commands", "measure methods on real series"),
+}
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """A parser that gets its options when they are first needed.
+
+    Those of some commands name what there is, as methods and architectures, and it
+    takes seconds to import that; the list of commands does not wait for it.
+
+    Parameters
+    ----------
+    module : str, default=None
+        Below ``sklearn_v2s``, with a function ``fill_...`` named after the command.
+        None: a parser that is filled by hand.
+    """
+
+    def __init__(self, *args: Any, module: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._module = module
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Fill the parser, and parse."""
+        if self._module is not None:
+            module = importlib.import_module(f"sklearn_v2s.{self._module}")
+            self._module = None
+            getattr(module, f"fill_{self.prog.split()[-1]}")(self)
+        return super().parse_known_args(args, namespace)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,24 +71,15 @@ def build_parser() -> argparse.ArgumentParser:
     >>> build_parser().parse_args(["datasets", "list"]).action
     'list'
     """
-    parser = argparse.ArgumentParser(
+    parser = _CommandParser(
         prog="v2s",
         description="Voice2Series: time series classification by speech. "
         "'v2s COMMAND --help' shows the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"v2s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (
-        add_train,
-        add_predict,
-        add_evaluate,
-        add_explain,
-        add_datasets,
-        add_sources,
-        add_pretrain,
-        add_benchmark,
-    ):
-        add(commands)
+    for name, (module, text) in _COMMANDS.items():
+        commands.add_parser(name, help=text, module=module)
     return parser
 
 

@@ -16,7 +16,7 @@ from sklearn_v2s.cli.data import (
 )
 from sklearn_v2s.cli.help import HelpFormatter
 
-__all__ = ["add_datasets"]
+__all__ = ["fill_datasets"]
 
 _EXAMPLES = """\
 examples:
@@ -28,26 +28,23 @@ examples:
 """
 
 
-def add_datasets(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add the commands to the command line.
+def fill_datasets(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s datasets`` its actions and their options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
     text: Any = {
         "epilog": _EXAMPLES,
         "formatter_class": HelpFormatter,
     }
-    parser = commands.add_parser(
-        "datasets",
-        help="list and show datasets",
-        description="Labelled series: the UCR datasets by name and number, and files.",
-        **text,
+    parser.description = (
+        "Labelled series: the UCR datasets by name and number, and files."
     )
+    parser.epilog = text["epilog"]
+    parser.formatter_class = text["formatter_class"]
     actions = parser.add_subparsers(dest="action", required=True)
     action = actions.add_parser(
         "list",

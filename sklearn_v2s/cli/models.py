@@ -24,7 +24,7 @@ from sklearn_v2s.cli.help import HelpFormatter
 if TYPE_CHECKING:
     from sklearn_v2s.classifier import V2SClassifier
 
-__all__ = ["add_evaluate", "add_explain", "add_predict", "predict_proba"]
+__all__ = ["fill_evaluate", "fill_explain", "fill_predict", "predict_proba"]
 
 # Series between two steps of the progress bar.
 _CHUNK = 256
@@ -62,19 +62,11 @@ examples:
 """
 
 
-def _add_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    epilog: str,
-    **texts: Any,
-) -> argparse.ArgumentParser:
-    """Add a command that applies a saved classifier to series."""
-    parser = commands.add_parser(
-        name,
-        epilog=epilog,
-        formatter_class=HelpFormatter,
-        **texts,
-    )
+def _fill(parser: argparse.ArgumentParser, description: str, epilog: str) -> None:
+    """Give a parser what all commands have that apply a saved classifier to series."""
+    parser.description = description
+    parser.epilog = epilog
+    parser.formatter_class = HelpFormatter
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help="file that v2s train wrote"
     )
@@ -87,7 +79,6 @@ def _add_command(
     )
     add_quiet(parser)
     add_data_options(parser, "test")
-    return parser
 
 
 def _add_labelled(parser: argparse.ArgumentParser) -> None:
@@ -98,24 +89,19 @@ def _add_labelled(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_predict(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add ``v2s predict`` to the command line.
+def fill_predict(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s predict`` its options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = _add_command(
-        commands,
-        "predict",
+    _fill(
+        parser,
+        "Predict the classes of series with a saved classifier: a line for each series "
+        "with its row (from 0), the predicted class and the probability of each class.",
         _PREDICT_EXAMPLES,
-        help="classes of series and their probabilities, as CSV",
-        description="Predict the classes of series with a saved classifier: a line for "
-        "each series with its row (from 0), the predicted class and the probability of "
-        "each class.",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE.csv", help="default: standard output"
@@ -124,45 +110,33 @@ def add_predict(
     parser.set_defaults(run=_predict)
 
 
-def add_evaluate(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add ``v2s evaluate`` to the command line.
+def fill_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s evaluate`` its options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = _add_command(
-        commands,
-        "evaluate",
-        _EVALUATE_EXAMPLES,
-        help="accuracy, log-loss, calibration and confusion matrix",
-        description="Score a saved classifier on labelled series.",
-    )
+    _fill(parser, "Score a saved classifier on labelled series.", _EVALUATE_EXAMPLES)
     add_labels(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON document")
     parser.set_defaults(run=_evaluate)
 
 
-def add_explain(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add ``v2s explain`` to the command line.
+def fill_explain(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s explain`` its options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = _add_command(
-        commands,
-        "explain",
+    _fill(
+        parser,
+        "Draw what the source model hears of a series and which of its time points "
+        "matter for the prediction.",
         _EXPLAIN_EXAMPLES,
-        help="figure of what a prediction rests on",
-        description="Draw what the source model hears of a series and which of its "
-        "time points matter for the prediction.",
     )
     parser.add_argument(
         "--row", type=int, default=0, metavar="I", help="series, from 0 (default: 0)"

@@ -6,30 +6,26 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
-__all__ = ["add_pretrain"]
+__all__ = ["fill_pretrain"]
 
 
-def add_pretrain(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add the command to the command line.
+def fill_pretrain(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s pretrain`` its options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
     from sklearn_v2s.pretraining.augmentation import Augmentation
     from sklearn_v2s.sources.checkpoint import ARCHITECTURES
     from sklearn_v2s.sources.front_end import FRONT_ENDS
 
-    parser = commands.add_parser(
-        "pretrain",
-        help="train a source model on a speech corpus",
-        description="Train a source model from folders of spoken words and write "
-        "checkpoint, model card and history. Settings are chosen with "
-        "--train-on train (accuracy on the validation list); the model to ship is "
-        "trained with --train-on train+validation and reported on the test list.",
+    parser.description = (
+        "Train a source model from folders of spoken words and write checkpoint, model "
+        "card and history. Settings are chosen with --train-on train (accuracy on the "
+        "validation list); the model to ship is trained with --train-on "
+        "train+validation and reported on the test list."
     )
     parser.add_argument(
         "--corpus",

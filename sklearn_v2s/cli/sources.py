@@ -6,26 +6,20 @@ import contextlib
 import shlex
 from pathlib import Path
 
-__all__ = ["add_sources"]
+__all__ = ["fill_sources"]
 
 _KERAS_SUFFIXES = {".h5", ".hdf5"}
 
 
-def add_sources(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add the commands to the command line.
+def fill_sources(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s sources`` its actions and their options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = commands.add_parser(
-        "sources",
-        help="list, evaluate, verify, import and fetch source models, or keep logits",
-        description="Source models: the frozen speech recognisers that listen.",
-    )
+    parser.description = "Source models: the frozen speech recognisers that listen."
     actions = parser.add_subparsers(dest="action", required=True)
 
     action = actions.add_parser(

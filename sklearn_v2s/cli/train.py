@@ -26,7 +26,7 @@ from sklearn_v2s.cli.parameters import (
 if TYPE_CHECKING:
     from sklearn_v2s.classifier import V2SClassifier
 
-__all__ = ["add_train"]
+__all__ = ["fill_train"]
 
 _EPILOG = """\
 tables:
@@ -55,24 +55,20 @@ examples:
 """
 
 
-def add_train(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Add the command to the command line.
+def fill_train(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``v2s train`` its options.
 
     Parameters
     ----------
-    commands : argparse subparsers
-        Where to.
+    parser : argparse.ArgumentParser
+        Of the command.
     """
-    parser = commands.add_parser(
-        "train",
-        help="train a classifier on labelled series",
-        description="Train a V2SClassifier on labelled series and write it to a file. "
-        "Options that are not given take the values of the preset.",
-        epilog=_EPILOG,
-        formatter_class=HelpFormatter,
+    parser.description = (
+        "Train a V2SClassifier on labelled series and write it to a file. Options that "
+        "are not given take the values of the preset."
     )
+    parser.epilog = _EPILOG
+    parser.formatter_class = HelpFormatter
     parser.add_argument("--dataset", required=True, metavar="DATA", help=DATA_HELP)
     parser.add_argument(
         "--output", type=Path, required=True, metavar="MODEL.safetensors"
