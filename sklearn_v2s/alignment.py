@@ -361,7 +361,7 @@ class AlignmentCallback(Callback):
 def rank_sources(
     X: Any,
     y: Any,
-    sources: Sequence[str] = ("attrnn", "wavebank"),
+    sources: Sequence[str] = ("attrnn", "unet-attrnn", "wavebank"),
     *,
     estimator: V2SClassifier | None = None,
     source_logits: Mapping[str, SourceLogits] | None = None,
@@ -378,7 +378,7 @@ def rank_sources(
         Training series.
     y : array-like of shape (n,)
         Their labels.
-    sources : sequence of str, default=("attrnn", "wavebank")
+    sources : sequence of str, default=("attrnn", "unet-attrnn", "wavebank")
         Names or checkpoint paths with logits of speech kept beside them.
     estimator : V2SClassifier, default=None
         Is cloned and fitted with each source; None takes the defaults with the view
@@ -405,7 +405,7 @@ def rank_sources(
     >>> X = np.random.default_rng(0).normal(size=(12, 40))
     >>> ranks = rank_sources(X, np.arange(12) % 2)
     >>> sorted(rank.name for rank in ranks)
-    ['attrnn', 'wavebank']
+    ['attrnn', 'unet-attrnn', 'wavebank']
     """
     if estimator is None:
         estimator = V2SClassifier(views="replicas", random_state=0)

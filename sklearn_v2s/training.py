@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
-from skorch.dataset import Dataset
 from skorch.helper import predefined_split
+from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from sklearn_v2s.label_mapping.linear import (
@@ -29,9 +30,11 @@ __all__ = [
     "KeepState",
     "LinearHead",
     "MatrixHead",
+    "RowsOnDevice",
     "TargetModule",
     "V2SNet",
     "build_net",
+    "keep_batch",
     "mapping_input",
     "mean_loss",
     "stratified_validation_rows",
@@ -251,6 +254,60 @@ def mean_loss(log_scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (loss * weight).mean()
 
 
+class RowsOnDevice(Dataset[Any]):
+    """Rows to train on as tensors, where they are computed with.
+
+    A batch is one indexing on the device. Only the numbers of its rows come from the
+    host, in pinned memory, so that it need not wait for the device.
+
+    Parameters
+    ----------
+    X : dict of str to ndarray
+        As `V2SNet` takes it.
+    y : ndarray of shape (n,)
+        Encoded classes.
+    like : Tensor
+        Whose device and precision to take.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_v2s.training import RowsOnDevice
+    >>> rows = RowsOnDevice({"series": np.eye(3)}, np.arange(3), torch.zeros(1))
+    >>> rows.__getitems__([2, 0])
+    ({'series': tensor([[0., 0., 1.],
+            [1., 0., 0.]])}, tensor([2, 0]))
+    """
+
+    def __init__(self, X: dict[str, np.ndarray], y: np.ndarray, like: Tensor) -> None:
+        self._device = like.device
+        self._X = {
+            name: torch.from_numpy(values).to(
+                like.device, like.dtype if values.dtype.kind == "f" else None
+            )
+            for name, values in X.items()
+        }
+        self._y = torch.from_numpy(y).to(like.device)
+
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def __getitem__(self, row: int) -> tuple[dict[str, Tensor], Tensor]:
+        return {name: values[row] for name, values in self._X.items()}, self._y[row]
+
+    def __getitems__(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return a batch; the loader of torch asks for it where it is there."""
+        index = torch.tensor(rows, pin_memory=self._device.type == "cuda")
+        index = index.to(self._device, non_blocking=True)
+        return {name: values[index] for name, values in self._X.items()}, self._y[index]
+
+
+def keep_batch(batch: Any) -> Any:
+    """Return a batch of `RowsOnDevice`, which a loader would take for single rows."""
+    return batch
+
+
 class V2SNet(NeuralNet):
     """The skorch net of Voice2Series: weighted loss, penalty, and a clean interruption.
 
@@ -271,13 +328,44 @@ class V2SNet(NeuralNet):
         """Yield what the optimiser changes."""
         yield from self.module_.named_parameters()
 
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        """Return the rows, on the device."""
+        if is_dataset(X):
+            return X
+        return RowsOnDevice(X, y, next(self.module_.parameters()))
+
+    def run_single_epoch(
+        self,
+        iterator: Any,
+        training: bool,
+        prefix: str,
+        step_fn: Any,
+        **fit_params: Any,
+    ) -> None:
+        """Pass over the batches as skorch does, without reading the loss of each.
+
+        The host would wait for the device at every step. Callbacks find a tensor as the
+        loss of a batch, and numbers when the pass is over.
+        """
+        if iterator is None:
+            return
+        losses = []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            self.history.record_batch(f"{prefix}_loss", losses[-1])
+            self.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+        rows = [row for row in self.history[-1]["batches"] if f"{prefix}_loss" in row]
+        for row, loss in zip(rows, torch.stack(losses).tolist(), strict=True):
+            row[f"{prefix}_loss"] = loss
+
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the log-scores of a batch; the weights are for the loss alone."""
-        parameter = self.module_.reprogrammed.perturbation.delta
-        moved = {
-            name: x[name].to(parameter) for name in ("series", "fixed") if name in x
-        }
-        return self.module_(**moved, row=x["row"].to(parameter.device))
+        heard = {name: x[name] for name in ("series", "fixed") if name in x}
+        return self.module_(**heard, row=x["row"])
 
     def get_loss(
         self,
@@ -288,9 +376,7 @@ class V2SNet(NeuralNet):
     ) -> Tensor:
         """Return the weighted mean of -log P(y|x), in training with the penalties."""
         assert X is not None
-        loss = mean_loss(
-            y_pred, y_true.to(y_pred.device), X["sample_weight"].to(y_pred)
-        )
+        loss = mean_loss(y_pred, y_true, X["sample_weight"])
         if training:
             delta = self.module_.reprogrammed.perturbation.effective()
             loss = loss + self.l2 * delta.square().sum() + self.module_.head.penalty()
@@ -443,8 +529,8 @@ class EpochAccuracy(Callback):
     ) -> None:
         """Count a batch, where it was computed: no device has to be waited for."""
         X, y = batch
-        weight = X["sample_weight"].to(y_pred)
-        right = weight * (y_pred.detach().argmax(1) == y.to(y_pred.device))
+        weight = X["sample_weight"]
+        right = weight * (y_pred.detach().argmax(1) == y)
         name = "train_accuracy" if training else "valid_accuracy"
         before = self.sums_.get(name, 0.0)
         self.sums_[name] = before + torch.stack([right.sum(), weight.sum()])
@@ -584,11 +670,15 @@ def build_net(
         # Both loaders draw a seed when they start; without a generator of their own
         # they would move torch's global one.
         iterator_train__shuffle=True,
+        iterator_train__collate_fn=keep_batch,
+        iterator_valid__collate_fn=keep_batch,
         iterator_train__generator=torch.Generator().manual_seed(seed),
         iterator_valid__generator=torch.Generator().manual_seed(seed),
         train_split=None
         if validation is None
-        else predefined_split(Dataset(*validation)),
+        else predefined_split(
+            RowsOnDevice(*validation, module.reprogrammed.perturbation.delta)
+        ),
         callbacks=[*own, *(callbacks or [])],
         # skorch makes no group where no name fits, that is, without fine-tuning.
         optimizer__param_groups=[(f"{SOURCE_PARAMETERS}*", {"lr": source_lr})],

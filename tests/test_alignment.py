@@ -195,10 +195,10 @@ def test_the_callback_takes_the_name_of_a_source():
 
 def test_sources_are_ranked_by_the_distance():
     X, y = make_series(n=12)
-    ranks = rank_sources(X, y, ["wavebank", "attrnn"])
+    ranks = rank_sources(X, y, ["wavebank", "attrnn", "unet-attrnn"])
     distances = [rank.scores.sliced_wasserstein for rank in ranks]
     assert distances == sorted(distances)
-    assert {rank.name for rank in ranks} == {"attrnn", "wavebank"}
+    assert {rank.name for rank in ranks} == {"attrnn", "unet-attrnn", "wavebank"}
     for rank in ranks:
         speech = load_source_logits(rank.name)
         classifier = V2SClassifier(rank.name, views="replicas", random_state=0)

@@ -28,7 +28,7 @@ EARLY = {"early_stopping": True, "n_iter_no_change": 50}
 SETTINGS = {
     "linear": {"dropout": 0.3, "lr_schedule": "cosine", "train_gain": True},
     "words": WORDS | {"mask": True, "l2": 0.1, "dropout": 0.1},
-    "best epoch": EARLY | {"lr": 0.05, "lr_schedule": "cosine", "dropout": 0.1},
+    "best epoch": EARLY | {"lr": 0.01, "lr_schedule": "cosine", "dropout": 0.1},
     "iterative": WORDS | EARLY | {"label_mapping": "iterative"},
     "bayesian": WORDS | {"label_mapping": "bayesian", "dropout": 0.2},
     "fine-tuning": {"fine_tune": True, "lr_schedule": "cosine", "dropout": 0.1},

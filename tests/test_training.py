@@ -12,6 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback
+from skorch.dataset import Dataset
+from torch.utils.data import DataLoader
 
 from sklearn_v2s.label_mapping import (
     BayesianLabelMapping,
@@ -28,8 +30,10 @@ from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.training import (
     LinearHead,
     MatrixHead,
+    RowsOnDevice,
     TargetModule,
     build_net,
+    keep_batch,
     mapping_input,
     stratified_validation_rows,
 )
@@ -129,6 +133,55 @@ def loss_of(net, series, codes, weight=None, training=False):
     X, y = tensors(*as_input(series, codes, weight))
     net.module_.train(training)
     return net.get_loss(net.infer(X), y, X=X, training=training)
+
+
+def test_batches_are_those_of_rows_loaded_one_by_one():
+    X, y = as_input(*make_data(), weight=np.arange(1, 13))
+    options = {"batch_size": 5, "shuffle": True}
+    plain, ours = (
+        DataLoader(rows, generator=torch.Generator().manual_seed(3), **options, **more)
+        for rows, more in (
+            (Dataset(X, y), {}),
+            (RowsOnDevice(X, y, torch.zeros(1)), {"collate_fn": keep_batch}),
+        )
+    )
+    for _ in range(2):
+        for (expected, codes), (found, found_codes) in zip(plain, ours, strict=True):
+            assert_array_equal(found_codes, codes)
+            assert found.keys() == expected.keys()
+            for name, values in expected.items():
+                assert_array_equal(found[name], values.to(found[name].dtype))
+            assert found["series"].dtype == torch.float32
+            assert found["row"].dtype == torch.int64
+    one, code = RowsOnDevice(X, y, torch.zeros(1, dtype=torch.float64))[4]
+    assert_array_equal(one["series"], X["series"][4])
+    assert code == y[4]
+
+
+def test_losses_of_batches_become_numbers_when_the_epoch_is_over():
+    seen = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, training, **kwargs):
+            name = "train_loss" if training else "valid_loss"
+            seen.append((name, net.history[-1, "batches", -1, name]))
+
+        def on_epoch_end(self, net, **kwargs):
+            for name in ("train_loss", "valid_loss"):
+                batches = net.history[-1, "batches"]
+                now = [row[name] for row in batches if name in row]
+                assert all(isinstance(loss, float) for loss in now)
+                assert now == [loss.item() for kind, loss in seen if kind == name]
+                sizes = [row[name[:6] + "batch_size"] for row in batches if name in row]
+                mean = np.average(now, weights=sizes)
+                assert_allclose(net.history[-1, name], mean, rtol=1e-12)
+            seen.clear()
+
+    series, codes = make_data()
+    module = make_module(mapping := RandomLabelMapping(random_state=0), series, codes)
+    net = make_net(module, mapping, 12, (series, codes), callbacks=[Watch()])
+    train(net, series, codes, epochs=2)
+    assert len(net.history) == 2
 
 
 def delta_of(module):

@@ -13,7 +13,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from skorch.callbacks import LRScheduler
-from skorch.dataset import Dataset
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Sampler
@@ -26,7 +25,9 @@ from sklearn_v2s.training import (
     EpochAccuracy,
     EpochProgress,
     KeepState,
+    RowsOnDevice,
     V2SNet,
+    keep_batch,
     stratified_validation_rows,
 )
 
@@ -66,9 +67,8 @@ class BaselineNet(V2SNet):
 
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the logarithms of the probabilities of a batch."""
-        parameter = next(self.module_.parameters())
-        inputs, weight = (x[name].to(parameter) for name in ("series", "sample_weight"))
-        return torch.log_softmax(self.module_(inputs, weight), dim=1)
+        scores = self.module_(x["series"], x["sample_weight"])
+        return torch.log_softmax(scores, dim=1)
 
     def get_loss(
         self,
@@ -236,7 +236,8 @@ class NetworkClassifier(SeriesClassifier):
         if self.early_stopping:
             rows = stratified_validation_rows(codes, self.validation_fraction, rng)
             train = np.setdiff1d(train, rows)
-            validation = Dataset(*_rows(inputs, codes, weight, rows))
+            like = next(module.parameters())
+            validation = RowsOnDevice(*_rows(inputs, codes, weight, rows), like)
         device = next(module.parameters()).device
         net = self._new_net(module, len(train), validation, shuffle_seed, device)
         with _seeded(dropout_seed, device):
@@ -265,7 +266,7 @@ class NetworkClassifier(SeriesClassifier):
         self,
         module: Any,
         n_train: int,
-        validation: Dataset | None,
+        validation: RowsOnDevice | None,
         seed: int,
         device: torch.device,
     ) -> BaselineNet:
@@ -294,6 +295,8 @@ class NetworkClassifier(SeriesClassifier):
             # What torch asks for beside a sampler of whole batches.
             iterator_train__batch_size=1,
             iterator_valid__batch_size=_PASS,
+            iterator_train__collate_fn=keep_batch,
+            iterator_valid__collate_fn=keep_batch,
             # Both loaders draw a seed when they start; without a generator of their
             # own they would move torch's global one.
             iterator_train__generator=torch.Generator().manual_seed(seed),
