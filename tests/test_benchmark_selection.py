@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from sklearn_v2s import cli
+from sklearn_v2s.alignment import rank_sources
 from sklearn_v2s.benchmark import few_rows, selection
 from sklearn_v2s.benchmark.few_rows import PENALTY_COLUMNS, SINGLE_ROW_COLUMNS
 from sklearn_v2s.benchmark.results import read_rows
+from sklearn_v2s.benchmark.source_ranking import COLUMNS, summarise_sources
+from sklearn_v2s.datasets import load_dataset
 from tests.small import make_series
 from tests.ucr_folder import write_dataset, write_part
 
@@ -78,7 +81,7 @@ def test_usage(capsys: pytest.CaptureFixture[str]):
         cli.main(["benchmark"])
     assert caught.value.code == 2
     assert (
-        "{defaults,single-rows,few-rows,accuracy,report,speed,paper,paper-rule}"
+        "{defaults,single-rows,few-rows,accuracy,report,speed,sources,paper,paper-rule}"
         in capsys.readouterr().err
     )
 
@@ -129,3 +132,52 @@ def test_drawn_rows_leave_others_of_their_class():
     assert not set(drawn) & set(others)
     for rows in few_rows._draw(codes, 4, np.random.default_rng(0)):
         assert rows.size == 0
+
+
+def test_sources_are_compared_and_rows_kept(tmp_path, capsys):
+    for name in ("One", "Two"):
+        write_dataset(tmp_path, name, n_train=12, n_test=6, n_timepoints=30)
+    output = tmp_path / "sources.csv"
+    command = ["benchmark", "sources", "--data", str(tmp_path), "--quiet"]
+    command += ["--output", str(output), "--sources", "attrnn", "wavebank"]
+    assert cli.main([*command, "--datasets", "One"]) == 0
+    first = output.read_text()
+    assert cli.main(command) == 0
+    assert output.read_text().startswith(first)
+    assert "| attrnn |" in capsys.readouterr().out
+    rows = read_rows(output, COLUMNS)
+    assert [row["dataset"] for row in rows] == ["One", "One", "Two", "Two"]
+    X, y = load_dataset("Two", "train", tmp_path)
+    (expected,) = rank_sources(X, y, ["wavebank"])
+    (found,) = (
+        row for row in rows if (row["dataset"], row["source"]) == ("Two", "wavebank")
+    )
+    assert float(found["wasserstein1"]) == round(expected.scores.wasserstein1, 4)
+    assert float(found["bound"]) == round(expected.bound, 2)
+
+
+def test_what_the_nearest_source_is_worth():
+    rows = [
+        {
+            "dataset": dataset,
+            "source": source,
+            "sliced_wasserstein": distance,
+            "wasserstein1": 2.0,
+            "bound": 10.0,
+            "source_loss": 0.5,
+            "accuracy": accuracy,
+        }
+        for dataset, source, distance, accuracy in (
+            ("A", "far", 3.0, 0.9),
+            ("A", "near", 1.0, 0.8),
+            ("B", "far", 5.0, 0.6),
+            ("B", "near", 2.0, 0.6),
+            ("C", "far", 9.0, 0.1),
+        )
+    ]
+    lines = summarise_sources(rows).splitlines()
+    assert lines[0].startswith("| source (2 datasets) |")
+    near = "| near | 1.50 (1.00 to 2.00) | 2.0 | 10 | 0.500 | 0.7000 | 1.75 | 2 |"
+    far = "| far | 4.00 (3.00 to 5.00) | 2.0 | 10 | 0.500 | 0.7500 | 1.25 | 0 |"
+    assert lines[2:4] == [near, far]
+    assert lines[-1].endswith("on 1 of 2 datasets.")

@@ -26,6 +26,7 @@ def fill_benchmark(parser: argparse.ArgumentParser) -> None:
     _add_accuracy(actions)
     _add_report(actions)
     _add_speed(actions)
+    _add_sources(actions)
     add_paper(actions)
     add_paper_rule(actions)
 
@@ -125,6 +126,46 @@ def _judge_largest_penalties(options: argparse.Namespace) -> int:
             f"{row['largest_penalty']}: accuracy {row['accuracy']}, log-loss "
             f"{row['log_loss']}"
         )
+    return 0
+
+
+def _add_sources(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = actions.add_parser(
+        "sources",
+        help="distance to speech and accuracy of source models",
+        description="Measure, for each dataset and source, how far reprogrammed series "
+        "are from speech and how accurate the view of the paper is, as in the paper's "
+        "Tables 3 and 4. Rows already in the output are kept.",
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        default=["attrnn", "unet-attrnn", "wavebank"],
+        metavar="NAME",
+        help="(default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=_measure_sources)
+
+
+def _measure_sources(options: argparse.Namespace) -> int:
+    from sklearn_v2s.benchmark.source_ranking import measure_sources, summarise_sources
+
+    rows = measure_sources(
+        options.data,
+        options.output,
+        options.sources,
+        options.datasets,
+        options.seed,
+        progress=not options.quiet,
+    )
+    print(summarise_sources(rows))
     return 0
 
 
