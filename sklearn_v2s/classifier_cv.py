@@ -19,7 +19,7 @@ from sklearn_v2s.shared_fits import SharedFits, plain, shares_fits
 
 __all__ = ["V2SClassifierCV"]
 
-_SEARCHED = ("mapping_size", "dropout", "n_segments")
+_SEARCHED = ("mapping_size", "dropout", "n_segments", "max_epochs")
 
 
 def _refits(search: "V2SClassifierCV") -> bool:
@@ -40,7 +40,9 @@ def _all_fits(
     sample_weight: np.ndarray | None,
 ) -> Iterator[tuple[V2SClassifier, tuple[Any, Any, Any]]]:
     """Yield a classifier for each fold and setting, and the arguments of its fit."""
-    for train, _ in splits:
+    for rows, _ in splits:
+        # Splitters may give any sequence.
+        train = np.asarray(rows)
         weight = sample_weight
         if weight is not None and weight.ndim > 0:
             weight = weight[train]
@@ -70,6 +72,9 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         The same.
     n_segments : list of int or "auto", default=None
         The same.
+    max_epochs : list of int, default=None
+        The same: ``[0, 5]`` lets the data say whether a trained perturbation is better
+        than the random one; of equally good ones the first is taken.
     cv : int, splitter or iterable of (train, test), default=None
         Folds, as in `sklearn.model_selection.GridSearchCV`: None takes 5, stratified.
     scoring : str, callable, list, tuple or dict, default=None
@@ -154,6 +159,7 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "mapping_size": ["array-like", None],
         "dropout": ["array-like", None],
         "n_segments": ["array-like", None],
+        "max_epochs": ["array-like", None],
         "cv": ["cv_object"],
         "scoring": [str, callable, list, tuple, dict, None],
         "n_jobs": [Integral, None],
@@ -169,6 +175,7 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         mapping_size: Any = None,
         dropout: Any = None,
         n_segments: Any = None,
+        max_epochs: Any = None,
         cv: Any = None,
         scoring: Any = None,
         n_jobs: int | None = None,
@@ -180,6 +187,7 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.mapping_size = mapping_size
         self.dropout = dropout
         self.n_segments = n_segments
+        self.max_epochs = max_epochs
         self.cv = cv
         self.scoring = scoring
         self.n_jobs = n_jobs
@@ -258,11 +266,15 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         X, y = indexable(X, y)
         # Splitters may draw: all see one draw.
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
-        shared = shares_fits(estimator)
+        epochs = grid.get("max_epochs", [estimator.max_epochs])
+        shared = all(
+            shares_fits(clone(estimator).set_params(max_epochs=number))
+            for number in epochs
+        )
         if shared:
             fits = SharedFits()
             estimator = fits.member(estimator)
-            if estimator.max_epochs > 0:
+            if max(epochs) > 0:
                 fits.train(_all_fits(estimator, grid, splits, X, y, sample_weight))
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         search = GridSearchCV(

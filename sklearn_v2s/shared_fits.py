@@ -126,7 +126,7 @@ class SharedFits:
         alike: dict[Hashable, list[_Member]] = {}
         for member, arguments in fits:
             if member.begin(*arguments):
-                placed = member.n_segments, member.n_timepoints_in_
+                placed = member.max_epochs, member.n_segments, member.n_timepoints_in_
                 alike.setdefault(placed, []).append(member)
         for group in alike.values():
             first = group[0]
@@ -208,6 +208,7 @@ class _Member(V2SClassifier):
             self.n_segments,
             self.mapping_size if chooses else None,
             self.dropout if self.max_epochs > 0 else None,
+            self.max_epochs,
         )
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -233,6 +234,8 @@ class _Member(V2SClassifier):
 
     def begin(self, X: Any, y: Any, sample_weight: Any = None) -> bool:
         """Do what `fit` does before the training; return whether there is any to do."""
+        if self.max_epochs == 0:
+            return False
         self._key = self._setting(), joblib.hash((X, y, sample_weight))
         if self._shared.knows(("fit", *self._key)):
             return False

@@ -181,6 +181,28 @@ def test_trained_searches_agree_in_all_results(tiny_source):
     ]
 
 
+@pytest.mark.parametrize("parameters", [WORDS, {"views": ("replicas", "level")}])
+def test_the_data_may_say_whether_training_helps(tiny_source, parameters):
+    X, y = make_series(36, 2)
+    estimator = make_classifier(tiny_source, **parameters)
+    ours, theirs = Probe(), Probe()
+    grid = {"max_epochs": [0, 1, 3], "dropout": [0.0, 0.3]}
+    # Any sequence of rows will do.
+    cv = [(range(24), range(24, 36)), (list(range(12, 36)), range(12))]
+    searches = (
+        V2SClassifierCV(estimator, **grid, cv=cv, scoring=ours).fit(X, y),
+        GridSearchCV(estimator, grid, cv=cv, scoring=theirs).fit(X, y),
+    )
+    assert_same_results(*searches)
+    for mine, other in zip(ours.seen, theirs.seen, strict=True):
+        np.testing.assert_array_equal(mine[0], other[0])
+        np.testing.assert_allclose(mine[1], other[1], rtol=0, atol=1e-6)
+        assert mine[2] == other[2]
+    assert {seen[2] for seen in ours.seen} == {0, 1, 3}
+    best = searches[0].best_estimator_
+    assert best.n_iter_ == best.max_epochs == searches[0].best_params_["max_epochs"]
+
+
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_weights_groups_and_several_scores(tiny_source, epochs):
     X, y = make_series(36, 2)
@@ -320,6 +342,7 @@ def test_a_training_that_diverges_fails_alone(tiny_source):
     ("parameters", "message"),
     [
         ({"mapping_size": []}, r"mapping_size=\[\] leaves nothing to choose from"),
+        ({"max_epochs": []}, r"max_epochs=\[\] leaves nothing to choose from"),
         ({"dropout": 0.2}, "The 'dropout' parameter of V2SClassifierCV"),
         ({"n_segments": "auto"}, "The 'n_segments' parameter of V2SClassifierCV"),
         ({"estimator": object()}, "The 'estimator' parameter of V2SClassifierCV"),

@@ -621,3 +621,14 @@ def test_it_is_a_program() -> None:
         check=True,
     )
     assert done.stdout.startswith("v2s ")
+
+
+def test_a_reader_may_leave_early() -> None:
+    command = [sys.executable, "-m", "sklearn_v2s", "datasets", "list"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait() == 141

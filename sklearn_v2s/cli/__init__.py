@@ -3,6 +3,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,8 @@ from sklearn_v2s import __version__
 
 __all__ = ["build_parser", "main"]
 
-# What a shell reports of a program that Ctrl-C ended.
-_INTERRUPTED = 130
+# What a shell reports of a program that Ctrl-C ended, and of one whose reader left.
+_INTERRUPTED, _NOBODY_READS = 130, 141
 
 # Commands, where the options of each are, and what the list of commands says of it.
 _COMMANDS = {
@@ -95,11 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit code: 0 on success, 1 for an error that a user can mend, 2 for wrong usage,
-        130 after Ctrl-C.
+        130 after Ctrl-C, 141 where the reader of the output went away.
     """
     options = build_parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Such as head, which has seen enough. Nobody is left to be told, not even by
+        # Python, which would flush what there is at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NOBODY_READS
     except (ValueError, OSError, ImportError) as error:
         return _end(1, str(error) or type(error).__name__)
     except KeyboardInterrupt as error:
