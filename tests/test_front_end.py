@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 from scipy.io import wavfile
 
 from sklearn_v2s.sources.front_end import (
@@ -374,3 +375,43 @@ def test_refuses_what_it_cannot_compute(wrong):
 def test_config_survives_json_types():
     for config in FRONT_ENDS.values():
         assert FrontEndConfig(**config.to_dict()) == config
+
+
+# --- slopes that we wrote ourselves --------------------------------------------------
+
+
+def plain_standardise(mel):
+    """Return what `LogMelFrontEnd.standardise` does, with the slopes of torch."""
+    level = 5.0 * torch.log10(mel.clamp_min(1e-20))
+    level = (level - level.amax((-2, -1), keepdim=True)).clamp_min(-80.0)
+    centred = level - level.mean((-2, -1), keepdim=True)
+    std = torch.sqrt(centred.square().mean((-2, -1), keepdim=True) + 1e-20)
+    return centred / (std + 1e-10)
+
+
+@pytest.mark.parametrize("case", ["noise", "floor", "silent frames", "equal maxima"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_slopes_of_decibels_are_those_of_torch(case, dtype):
+    generator = torch.Generator().manual_seed(0)
+    mel = torch.rand(3, 2, 12, 8, generator=generator, dtype=torch.float64)
+    if case == "floor":
+        # From far above to far below the floor of 80 dB.
+        mel = 10 ** (24 * mel - 24)
+    elif case == "silent frames":
+        mel[:, :, 3:6] = 0.0
+    elif case == "equal maxima":
+        mel[..., 2, :3] = 2.0
+    mel = mel.to(dtype)
+    weights = torch.rand(mel.shape, generator=generator, dtype=torch.float64).to(dtype)
+    front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
+    slopes, values = [], []
+    for standardise in (front_end.standardise, plain_standardise):
+        leaf = mel.clone().requires_grad_()
+        values.append(standardise(leaf))
+        (values[-1] * weights).sum().backward()
+        slopes.append(leaf.grad)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert_allclose(*(value.detach() for value in values), atol=tolerance)
+    scale = float(slopes[1].abs().max())
+    assert scale > 0
+    assert_allclose(slopes[0] / scale, slopes[1] / scale, rtol=0, atol=tolerance)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 __all__ = ["FRONT_ENDS", "FrontEndConfig", "LogMelFrontEnd", "mel_filter_bank"]
@@ -189,8 +190,12 @@ _DECIBEL_FLOOR = -80.0
 # Clips to transform at a time where no gradients are wanted.
 _CLIPS = 4
 _SMALLEST_MEL_POWER = 1e-20
+# 10 log10 of the root of e.
+_DECIBELS_OF_E = 5.0 / float(np.log(10.0))
 # Keeps the standardisation of a clip without any variation finite.
 _SMALLEST_STD = 1e-10
+# Axes of a clip: frames and bands.
+_CLIP = (-2, -1)
 
 
 def _hz_to_mel(hertz: np.ndarray, mel_scale: str) -> np.ndarray:
@@ -347,22 +352,12 @@ class LogMelFrontEnd(nn.Module):
             deviation 1 for each clip.
         """
         if self.config.compression == "decibel":
-            # 10 log10 of the amplitude, as kapre, written on the power: the square
-            # root has no finite slope at a silent frame.
-            level = 5.0 * torch.log10(mel.clamp_min(_SMALLEST_MEL_POWER))
-            level = level - level.amax((-2, -1), keepdim=True)
-            level = level.clamp_min(_DECIBEL_FLOOR)
+            level = _Decibels.apply(mel)
         else:
             level = torch.log(mel + self.config.log_offset)
         if self.config.standardisation is None:
             return level
-        mean = level.mean((-2, -1), keepdim=True)
-        centred = level - mean
-        # The slope of a square root is infinite at zero, the value of a constant
-        # clip; the offset under the root keeps the gradient finite there.
-        variance = centred.square().mean((-2, -1), keepdim=True)
-        std = torch.sqrt(variance + _SMALLEST_STD**2)
-        return centred / (std + _SMALLEST_STD)
+        return _Standardised.apply(level)
 
     def features(self, spectrogram: Tensor) -> Tensor:
         """Return ``standardise(mel(spectrogram))``.
@@ -386,3 +381,57 @@ class LogMelFrontEnd(nn.Module):
         # The frames of a few clips stay in the cache of a CPU; those of many do not.
         parts = waveform.split(_CLIPS)
         return torch.cat([self.features(self.spectrogram(part)) for part in parts])
+
+
+class _Decibels(torch.autograd.Function):
+    """10 log10 of the amplitude below the maximum of the clip, as kapre.
+
+    Written on the power, for the square root has no finite slope at a silent frame. The
+    backward pass is torch's own but for its booleans, which cost a CPU more than the
+    logarithms.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mel: Tensor) -> Tensor:
+        level = mel.clamp_min(_SMALLEST_MEL_POWER).log10_().mul_(5.0)
+        level -= level.amax(_CLIP, keepdim=True)
+        level.clamp_min_(_DECIBEL_FLOOR)
+        ctx.save_for_backward(mel, level)
+        return level
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        mel, level = ctx.saved_tensors
+        mask = torch.empty_like(level)
+        slope = gradient * torch.gt(level, _DECIBEL_FLOOR, out=mask)
+        # What all levels lose goes to the maximum that they are relative to.
+        lost = slope.sum(_CLIP, keepdim=True)
+        torch.eq(level, 0.0, out=mask)
+        slope.addcmul_(mask, lost / mask.sum(_CLIP, keepdim=True), value=-1.0)
+        slope *= torch.ge(mel, _SMALLEST_MEL_POWER, out=mask)
+        return slope.mul_(_DECIBELS_OF_E).div_(mel.clamp_min(_SMALLEST_MEL_POWER))
+
+
+class _Standardised(torch.autograd.Function):
+    """Levels of mean 0 and standard deviation 1 in each clip."""
+
+    @staticmethod
+    def forward(ctx: Any, level: Tensor) -> Tensor:
+        centred = level - level.mean(_CLIP, keepdim=True)
+        # The slope of a square root is infinite at zero, the value of a constant
+        # clip; the offset under the root keeps the gradient finite there.
+        variance = centred.square().mean(_CLIP, keepdim=True)
+        std = torch.sqrt(variance + _SMALLEST_STD**2)
+        features = centred.div_(std + _SMALLEST_STD)
+        ctx.save_for_backward(features, std)
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        features, std = ctx.saved_tensors
+        along = (gradient * features).mean(_CLIP, keepdim=True)
+        slope = gradient / (std + _SMALLEST_STD)
+        slope.addcmul_(features, along / std, value=-1.0)
+        return slope.sub_(slope.mean(_CLIP, keepdim=True))
