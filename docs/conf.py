@@ -89,7 +89,7 @@ def skip_foreign_members(
 def link_cards(app: Any, docname: str, content: list[str]) -> None:
     """Lead from the model cards, which lie in the package, to their page here."""
     content[0] = re.sub(
-        r"\]\(\.\./sklearn_v2s/sources/checkpoints/(\w+)\.md\)",
+        r"\]\(\.\./sklearn_v2s/sources/checkpoints/([\w-]+)\.md\)",
         r"](model_cards.md#source-model-\1)",
         content[0],
     )
