@@ -264,8 +264,8 @@ class RowsOnDevice(Dataset[Any]):
     ----------
     X : dict of str to ndarray
         As `V2SNet` takes it.
-    y : ndarray of shape (n,)
-        Encoded classes.
+    y : ndarray of shape (n,) or None
+        Encoded classes; None where they are not known, as in prediction.
     like : Tensor
         Whose device and precision to take.
 
@@ -280,7 +280,9 @@ class RowsOnDevice(Dataset[Any]):
             [1., 0., 0.]])}, tensor([2, 0]))
     """
 
-    def __init__(self, X: dict[str, np.ndarray], y: np.ndarray, like: Tensor) -> None:
+    def __init__(
+        self, X: dict[str, np.ndarray], y: np.ndarray | None, like: Tensor
+    ) -> None:
         self._device = like.device
         self._X = {
             name: torch.from_numpy(values).to(
@@ -288,6 +290,9 @@ class RowsOnDevice(Dataset[Any]):
             )
             for name, values in X.items()
         }
+        if y is None:
+            # As skorch's own dataset has it.
+            y = np.zeros(len(X["series"]), dtype=np.int64)
         self._y = torch.from_numpy(y).to(like.device)
 
     def __len__(self) -> int:

@@ -158,6 +158,16 @@ def test_batches_are_those_of_rows_loaded_one_by_one():
     assert code == y[4]
 
 
+def test_the_net_predicts_without_labels():
+    series, codes = make_data()
+    module = make_module(mapping := RandomLabelMapping(random_state=0), series, codes)
+    net = make_net(module, mapping, 12)
+    X, _ = as_input(series, codes)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(series))
+    assert_allclose(net.forward(X), expected, rtol=1e-12)
+
+
 def test_losses_of_batches_become_numbers_when_the_epoch_is_over():
     seen = []
 
