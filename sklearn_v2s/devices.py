@@ -5,8 +5,9 @@ import multiprocessing
 import warnings
 
 import torch
+from torch import Tensor
 
-__all__ = ["resolve_device", "warn_of_sharing"]
+__all__ = ["resolve_device", "send", "warn_of_sharing"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -62,6 +63,36 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"index of {resolved.type} below {count}."
         )
     return resolved
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy what the host has drawn to a device, without waiting for it.
+
+    CUDA reads from pinned memory by itself, after what it is busy with. From other
+    memory the host would have to see the copy through.
+
+    Parameters
+    ----------
+    values : Tensor
+        On the CPU.
+    device : torch.device
+        Where they are needed.
+
+    Returns
+    -------
+    Tensor
+        There.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.devices import send
+    >>> send(torch.arange(3), torch.device("cpu"))
+    tensor([0, 1, 2])
+    """
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def warn_of_sharing(device: torch.device) -> None:

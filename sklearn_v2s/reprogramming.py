@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_v2s.chunking import free_bytes, run_in_chunks
+from sklearn_v2s.devices import send
 from sklearn_v2s.placement import Placement
 from sklearn_v2s.sources.contract import (
     SourceModel,
@@ -135,7 +136,8 @@ class Perturbation(nn.Module):
                 for generator in self.generators
             ]
         )
-        return delta * keep.to(delta.device, delta.dtype) / (1.0 - self.dropout)
+        kept = send(keep, delta.device).to(delta.dtype)
+        return delta * kept / (1.0 - self.dropout)
 
     def forward(self, placed: Tensor) -> Tensor:
         """Return the reprogrammed waveforms.

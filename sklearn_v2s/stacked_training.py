@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from sklearn_v2s.chunking import free_bytes
+from sklearn_v2s.devices import send
 from sklearn_v2s.reprogramming import Perturbation
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.stacked_runs import PartOnDevice, Run, SeriesPool, TrainingPlan
@@ -81,8 +82,10 @@ class StackedPerturbation(Perturbation):
         kept_share = torch.tensor(
             [[1.0 - rate] for rate in self.rates], dtype=torch.float64
         )
-        keep = keep.to(delta.device, delta.dtype)
-        return delta * keep / kept_share.to(delta.dtype).to(delta.device)
+        keep, kept_share = (
+            send(values.to(delta.dtype), delta.device) for values in (keep, kept_share)
+        )
+        return delta * keep / kept_share
 
 
 def train_stacked(

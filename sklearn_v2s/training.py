@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from sklearn_v2s.devices import send
 from sklearn_v2s.label_mapping.linear import (
     SHORTEST,
     LinearLabelMapping,
@@ -303,8 +304,7 @@ class RowsOnDevice(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         """Return a batch; the loader of torch asks for it where it is there."""
-        index = torch.tensor(rows, pin_memory=self._device.type == "cuda")
-        index = index.to(self._device, non_blocking=True)
+        index = send(torch.tensor(rows), self._device)
         return {name: values[index] for name, values in self._X.items()}, self._y[index]
 
 

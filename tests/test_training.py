@@ -3,6 +3,7 @@
 
 import copy
 import pickle
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -1076,3 +1077,27 @@ def test_an_accelerator_trains_the_same(make):
         net.hold_optimizer_on("cpu")
         deltas.append(delta_of(module))
     torch.testing.assert_close(*deltas, rtol=0, atol=1e-8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_host_waits_once_an_epoch_however_many_steps_there_are():
+    device = torch.device("cuda")
+    waits = []
+    for batch_size in (12, 3):
+        series, codes = make_data()
+        mapping = RandomLabelMapping(random_state=0)
+        module = make_module(mapping, series, codes, dropout=0.3).to(device)
+        module.reprogrammed.hear_with(freeze(TinySource().double()).to(device))
+        net = make_net(module, mapping, 12, device=device, batch_size=batch_size)
+        # Whatever is allocated or loaded once.
+        train(net, series, codes, epochs=1)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                train(net, series, codes, epochs=1)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchroniz" in str(each.message) for each in caught))
+    assert waits[0] == waits[1]
