@@ -267,8 +267,10 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         # Splitters may draw: all see one draw.
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         epochs = grid.get("max_epochs", [estimator.max_epochs])
+        # What is no number is left to the fit, which says so.
         shared = all(
-            shares_fits(clone(estimator).set_params(max_epochs=number))
+            isinstance(number, Integral)
+            and shares_fits(clone(estimator).set_params(max_epochs=number))
             for number in epochs
         )
         if shared:

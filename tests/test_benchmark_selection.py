@@ -123,6 +123,22 @@ def test_few_series_of_each_class(tmp_path, capsys):
     assert "penalties up to 1e-02: accuracy" in capsys.readouterr().out
 
 
+def test_penalties_are_shares_of_the_sum_of_squares():
+    # Labels that nothing explains: the largest penalty that there is serves best.
+    rng = np.random.default_rng(0)
+    features = few_rows._Features(rng.normal(size=(40, 60)), [60], np.arange(40) % 2)
+    rows = np.arange(30)
+    for largest in (1e-1, 1e1):
+        mapping = features.fit(rows, np.logspace(-7, np.log10(largest), 9))
+        np.testing.assert_allclose(mapping.alpha_, largest * 60 * 30)
+    accuracy, log_loss = few_rows._score(
+        features, np.array([1e1]), rows, np.arange(30, 40)
+    )
+    own = mapping.transform(features.values[30:])[np.arange(10), features.codes[30:]]
+    np.testing.assert_allclose(log_loss, -np.log(own).mean())
+    assert accuracy == np.mean(own > 0.5)
+
+
 def test_drawn_rows_leave_others_of_their_class():
     codes = np.array([0] * 5 + [1] * 3 + [2] * 4 + [3])
     drawn, others = few_rows._draw(codes, 3, np.random.default_rng(0))

@@ -355,6 +355,17 @@ def test_bad_parameters_are_named(parameters, message):
         V2SClassifierCV(**parameters).fit(X, y)
 
 
+@pytest.mark.parametrize("epochs", [None, "5", -1])
+def test_bad_numbers_of_epochs_are_named(tiny_source, epochs):
+    X, y = make_series(12, 2)
+    estimator = make_classifier(tiny_source)
+    search = V2SClassifierCV(
+        estimator, max_epochs=[0, epochs], cv=2, error_score="raise"
+    )
+    with pytest.raises(ValueError, match="The 'max_epochs' parameter of V2SClassifier"):
+        search.fit(X, y)
+
+
 def test_bad_data_is_named_at_once(tiny_source):
     X, y = make_series(12, 2)
     search = V2SClassifierCV(make_classifier(tiny_source, max_epochs=0), cv=2)

@@ -152,7 +152,7 @@ def test_no_second_table_of_the_features_is_made(n, d, monkeypatch):
     finally:
         tracemalloc.stop()
     # Twice the Gram matrix, the values of rows for all penalties, and the parts.
-    room = 2 * 8 * min(n, d) ** 2 + 4 * 8 * 33 * 2 * n + 16 * 2**14 * 8
+    room = 2 * 8 * min(n, d) ** 2 + 4 * 8 * 21 * 2 * n + 16 * 2**14 * 8
     assert peak < room < 8 * n * d
 
 

@@ -1100,4 +1100,4 @@ def test_the_host_waits_once_an_epoch_however_many_steps_there_are():
         finally:
             torch.cuda.set_sync_debug_mode("default")
         waits.append(sum("synchroniz" in str(each.message) for each in caught))
-    assert waits[0] == waits[1]
+    assert waits[0] == waits[1] > 0

@@ -31,6 +31,13 @@ def fill_benchmark(parser: argparse.ArgumentParser) -> None:
     add_paper_rule(actions)
 
 
+def _add_folder_and_table(parser: argparse.ArgumentParser) -> None:
+    """Add the options of an experiment on a folder of datasets, with one seed."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def _add_defaults(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
 ) -> None:
@@ -40,12 +47,10 @@ def _add_defaults(
         description="Cross-validate settings on the training parts of datasets in UCR "
         "layout; test parts are not opened. Rows already in the output are kept.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    _add_folder_and_table(parser)
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--settings", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.set_defaults(run=_cross_validate)
 
@@ -99,9 +104,7 @@ def _add_few_rows(
         ),
     ):
         parser = actions.add_parser(name, help=text, description=description)
-        parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-        parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
-        parser.add_argument("--seed", type=int, default=0)
+        _add_folder_and_table(parser)
         parser.set_defaults(run=judge)
 
 
@@ -139,8 +142,7 @@ def _add_sources(
         "are from speech and how accurate the view of the paper is, as in the paper's "
         "Tables 3 and 4. Rows already in the output are kept.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv")
+    _add_folder_and_table(parser)
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
     parser.add_argument(
         "--sources",
@@ -149,7 +151,6 @@ def _add_sources(
         metavar="NAME",
         help="(default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=_measure_sources)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+from sklearn.base import clone
 from tqdm import tqdm
 
 from sklearn_v2s.alignment import rank_sources
@@ -67,8 +68,8 @@ def measure_sources(
         X, y = load_dataset(dataset, "train", data)
         X_test, y_test = load_dataset(dataset, "test", data)
         for rank in rank_sources(X, y, todo, estimator=classifier, random_state=seed):
-            fitted = V2SClassifier(rank.name, views="replicas", random_state=seed)
-            accuracy = fitted.fit(X, y).score(X_test, y_test)
+            fitted = clone(classifier).set_params(source=rank.name).fit(X, y)
+            accuracy = fitted.score(X_test, y_test)
             rows.append(
                 {
                     "dataset": dataset,
