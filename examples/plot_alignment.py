@@ -55,7 +55,8 @@ print(f"accuracy {speech.accuracy:.3f}, loss {speech.loss:.3f}, risk {speech.ris
 # ---------------
 #
 # A callback records the sliced Wasserstein distance; the learning curves then have a
-# panel for it.
+# panel for it. The steps of the paper are large, and its curves go up as well as down:
+# what counts is the epoch of the least validation loss, which the fit keeps.
 
 classifier = V2SClassifier.from_paper(
     n_segments=8,
