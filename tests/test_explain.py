@@ -17,6 +17,8 @@ from sklearn_v2s.explain import (
     represent_series,
 )
 from sklearn_v2s.sources import SourceOutputs, load_source
+from sklearn_v2s.sources.checkpoint import ARCHITECTURES
+from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.sources.inspection import default_layer, listen, thaw
 from tests.small import WORDS, make_classifier, make_series
 
@@ -204,7 +206,7 @@ def test_views_without_gradient_are_named():
     deaf = V2SClassifier(views=["wave", "level"], random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="no gradient goes through the views"):
         attribute_series(deaf, X[0], method="gradient")
-    with pytest.raises(ValueError, match="view='tone' cannot be explained"):
+    with pytest.raises(ValueError, match="heard can be told of 'replicas' and 'tone'"):
         explain_source(deaf, X[0])
 
 
@@ -417,6 +419,88 @@ def test_a_source_without_convolutions():
     assert found.layer == "layer"
     assert found.activation_map.shape == (20,)
     assert found.frequencies.max() <= 4000
+
+
+class DenseSource(nn.Module):
+    """A source that has no layer with a time axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.sample_rate, self.input_length = 8000, 400
+        self.classes, self.embedding_size = ("a", "b", "c"), 8
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.hidden = nn.Linear(400, 8)
+            self.output = nn.Linear(8, 3)
+
+    def forward(self, waveform):
+        embedding = torch.tanh(self.hidden(waveform))
+        return SourceOutputs(self.output(embedding), embedding)
+
+
+def test_a_source_without_time_has_no_map():
+    X, y = make_series()
+    classifier = make_classifier(DenseSource(), max_epochs=0).fit(X, y)
+    found = explain_source(classifier, X[0])
+    assert found.activation_map is None and found.layer is None
+    with pytest.raises(ValueError, match="no activation that can be mapped"):
+        explain_source(classifier, X[0], layer="hidden")
+
+
+class EarlyEmbedding(TransformerSource):
+    """Its embedding is read before its last layers; the words are read after them."""
+
+    def forward(self, waveform):
+        early = self.embed(waveform.unflatten(1, (20, 20)))
+        states = self.layer(early)
+        return SourceOutputs(self.output(states.mean(1)), early.mean(1))
+
+
+def test_the_layer_that_is_mapped_has_a_part_in_the_class():
+    X, y = make_series()
+    classifier = make_classifier(EarlyEmbedding(), max_epochs=0).fit(X, y)
+    found = explain_source(classifier, X[0])
+    assert default_layer(EarlyEmbedding()) == "layer"
+    assert found.layer == "embed"
+    assert found.activation_map.max() == 1.0
+    assert not explain_source(classifier, X[0], layer="layer").activation_map.any()
+
+
+@pytest.fixture(scope="module")
+def yamnet():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return ARCHITECTURES["yamnet"].build(FRONT_ENDS["yamnet"], ["a", "b", "c"])
+
+
+def test_patches_are_joined_over_all_frames(yamnet):
+    # Two clips, two patches of 96 frames each, in 48 and in 3 steps; hop: 48 frames.
+    fine = torch.arange(4 * 48.0).reshape(4, 48)
+    joined = yamnet.network.join_patches(fine, 2)
+    assert joined.shape == (2, 144)
+    assert_array_equal(joined[1, :48], fine[2, :24].repeat_interleave(2))
+    both = (fine[2, 24:] + fine[3, :24]) / 2
+    assert_array_equal(joined[1, 48:96], both.repeat_interleave(2))
+    assert_array_equal(joined[1, 96:], fine[3, 24:].repeat_interleave(2))
+    assert yamnet.network.join_patches(torch.ones(2, 3, 5), 1).shape == (1, 144, 5)
+
+
+def test_padding_of_the_front_end_does_not_shift_what_is_drawn(yamnet):
+    X, y = make_series(n_timepoints=200)
+    X[0] = 0.0
+    X[0, 100] = 9.0
+    classifier = V2SClassifier(
+        yamnet, views="replicas", n_segments=1, init_scale=1e-4, random_state=0
+    ).fit(X, y)
+    found = explain_source(classifier, X[0])
+    start, end = found.spectrogram_span
+    assert_allclose((start, end), (0.011, 1.451))
+    assert found.map_span == found.spectrogram_span
+    assert len(found.activation_map) == 144
+    sounding = np.abs(found.waveform).argmax() / found.sample_rate
+    frames = found.spectrogram.mean(1)
+    loudest = start + (frames.argmax() + 0.5) * (end - start) / len(frames)
+    assert_allclose(loudest, sounding, atol=0.013)
 
 
 # Representations

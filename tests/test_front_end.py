@@ -372,6 +372,19 @@ def test_refuses_what_it_cannot_compute(wrong):
         FrontEndConfig(**wrong)
 
 
+@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("second", [0.1, 0.5, 0.875])
+def test_a_click_is_in_the_frame_that_the_span_says(name, second):
+    config = FRONT_ENDS[name]
+    clip = torch.zeros(1, config.input_length)
+    clip[0, int(second * config.sample_rate)] = 1.0
+    front_end = LogMelFrontEnd(config)
+    frame = front_end.mel(front_end.spectrogram(clip))[0].sum(1).argmax().item()
+    start, end = config.span
+    middle = start + (frame + 0.5) * (end - start) / config.n_frames
+    assert abs(middle - second) <= config.hop_length / config.sample_rate
+
+
 def test_config_survives_json_types():
     for config in FRONT_ENDS.values():
         assert FrontEndConfig(**config.to_dict()) == config

@@ -143,6 +143,41 @@ def test_an_empty_map_says_so(fitted):
     assert texts_of(display.axes_[3]) == [text]
 
 
+def test_maps_are_drawn_where_they_were_heard(fitted):
+    classifier, X, _ = fitted
+    display = V2SExplanationDisplay.from_estimator(classifier, X[0])
+    for name, span in (("map_span", (0.1, 0.7)), ("spectrogram_span", (-0.1, 1.2))):
+        object.__setattr__(display.explanation, name, span)
+    weights = np.full(6, 0.5)
+    object.__setattr__(display.explanation, "attention", weights)
+    display.plot()
+    _, attention, spectrogram, activation, _ = display.axes_
+    assert tuple(activation.images[0].get_extent()[:2]) == (0.1, 0.7)
+    assert tuple(spectrogram.images[0].get_extent()[:2]) == (-0.1, 1.2)
+    assert_allclose(attention.lines[0].get_xdata(), np.arange(0.15, 0.7, 0.1))
+
+
+def test_a_source_without_time_says_so(fitted):
+    classifier, X, _ = fitted
+    display = V2SExplanationDisplay.from_estimator(classifier, X[0])
+    object.__setattr__(display.explanation, "activation_map", None)
+    display.plot()
+    assert texts_of(display.axes_[3]) == ["no layer of this source has a time axis"]
+
+
+def test_views_outside_the_second_have_the_last_panel_alone():
+    X, y = make_series()
+    classifier = V2SClassifier(views=["wave", "slope"], random_state=0).fit(X, y)
+    display = V2SExplanationDisplay.from_estimator(classifier, X[0], window=3)
+    assert display.explanation is None
+    (series,) = display.axes_
+    expected = attribute_series(classifier, X[0], window=3)
+    assert_allclose(image_of(series), expected.values)
+    assert "Time point" in series.get_xlabel()
+    with pytest.raises(ValueError, match="heard can be told of 'replicas' and 'tone'"):
+        V2SExplanationDisplay.from_estimator(classifier, X[0], view="tone")
+
+
 def test_constant_series_are_drawn(fitted):
     classifier, _, _ = fitted
     display = V2SExplanationDisplay.from_estimator(classifier, np.ones(24))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.explain.listeners import (
@@ -18,8 +18,9 @@ from sklearn_v2s.explain.listeners import (
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
 from sklearn_v2s.sources.inspection import (
+    Listening,
     as_maps,
-    default_layer,
+    candidate_layers,
     explainable_layers,
     listen,
     thaw,
@@ -45,14 +46,21 @@ class SourceExplanation:
     spectrogram : ndarray of shape (n_frames, n_mels)
         Log-mel spectrogram, standardised: that of the source's front end, or where it
         has another one, of the package's default.
+    spectrogram_span : tuple of float
+        Where its first frame begins and its last one ends, in seconds. A front end that
+        adds zeros hears more than the waveform.
     frequencies : ndarray of shape (n_mels,)
         Where each mel band is strongest, in Hz.
     attention : ndarray of shape (n_steps,) or None
-        Weights of the source's attention over the second; None if it has none.
-    activation_map : ndarray of shape (n_steps,) or (n_steps, n_bands)
-        Class activation map of the layer, from 0 to 1.
-    layer : str
-        Its name in ``named_modules`` of the source.
+        Weights of the source's attention over time; None if it has none.
+    activation_map : ndarray of shape (n_steps,) or (n_steps, n_bands), or None
+        Class activation map of the layer, from 0 to 1; None if no layer of the source
+        has a time axis.
+    map_span : tuple of float
+        Where the first step of `attention` and `activation_map` begins and the last one
+        ends, in seconds.
+    layer : str or None
+        Name of the mapped layer in ``named_modules`` of the source.
     target : object
         The class, as in ``classes_``.
     probability : float
@@ -66,10 +74,12 @@ class SourceExplanation:
     segments: list[tuple[int, int]]
     sample_rate: int
     spectrogram: np.ndarray
+    spectrogram_span: tuple[float, float]
     frequencies: np.ndarray
     attention: np.ndarray | None
-    activation_map: np.ndarray
-    layer: str
+    activation_map: np.ndarray | None
+    map_span: tuple[float, float]
+    layer: str | None
     target: Any
     probability: float
     view: str
@@ -97,7 +107,8 @@ def explain_source(
         A class of ``classes_``; None takes the predicted one.
     layer : str, default=None
         Layer of the source to map, one of `explainable_layers`. None takes the last
-        convolution, or block of convolutions, with more than one map.
+        convolution, or block of convolutions, with more than one map, that the class
+        depends on.
     view : {"replicas", "tone"}, default=None
         How the series is heard; None takes ``"replicas"`` where the classifier has it.
     perturbation : int, default=0
@@ -142,13 +153,20 @@ def explain_source(
         raise ValueError(f"cam={cam!r} is not allowed: 'grad-cam' or 'hires-cam'.")
     row = one_series(series)
     listeners = Listeners(classifier, row)
+    if not listeners.modules:
+        raise ValueError(
+            f"the classifier hears the views {list(classifier.views_)}; what the "
+            "source heard can be told of 'replicas' and 'tone' only. Fit it with one "
+            "of these, or use attribute_series with method='occlusion', which "
+            "explains all views."
+        )
     if view is None:
         view = "replicas" if "replicas" in listeners.modules else "tone"
     if view not in listeners.modules:
         raise ValueError(
             f"view={view!r} cannot be explained: of the views "
-            f"{list(classifier.views_)} that the classifier hears, the source says "
-            f"words to {list(listeners.modules)}."
+            f"{list(classifier.views_)} that the classifier hears, allowed are "
+            f"{list(listeners.modules)}."
         )
     module = listeners.modules[view]
     waveforms = module.waveforms(listeners.series)[0].detach()
@@ -158,11 +176,10 @@ def explain_source(
             f"{len(waveforms)}."
         )
     source = module.source
-    name = default_layer(source) if layer is None else layer
     proba = classifier.predict_proba(row[None])[0]
     code = class_number(classifier.classes_, proba, target)
     heard = listen(thaw(source), waveforms.requires_grad_())
-    if name not in heard.maps:
+    if layer is not None and layer not in heard.maps:
         raise ValueError(
             f"layer={layer!r} has no activation that can be mapped; those of the "
             f"source are {list(explainable_layers(source))}."
@@ -174,15 +191,19 @@ def explain_source(
             if other != view
         }
     outputs[view] = SourceOutputs(*(part[None] for part in heard.outputs))
-    activation = _activation_maps(
-        dict(source.named_modules())[name],
-        heard.layers[name],
-        listeners.log_odds(outputs, code),
-        pooled=cam == "grad-cam",
-    )
+    names = candidate_layers(source, heard) if layer is None else [layer]
+    name, slope = _layer_and_slope(heard, names, listeners.log_odds(outputs, code))
+    activation = None
+    if name is not None:
+        activation = _activation_map(
+            source, name, heard.layers[name], slope, len(waveforms), cam == "grad-cam"
+        )[perturbation]
     attention = heard.attention()
     waveform = waveforms.detach()[perturbation]
-    spectrogram, frequencies = _log_mel(source, waveform)
+    front_end, own = _log_mel_front_end(source, waveform.dtype)
+    with torch.no_grad():
+        spectrogram = front_end(waveform[None])[0].double().numpy()
+    span = front_end.config.span
     segments = []
     if view == "replicas":
         placement = module.placement
@@ -196,11 +217,13 @@ def explain_source(
         segments=segments,
         sample_rate=source.sample_rate,
         spectrogram=spectrogram,
-        frequencies=frequencies,
+        spectrogram_span=span,
+        frequencies=_band_frequencies(front_end),
         attention=None
         if attention is None
         else attention[perturbation].detach().double().numpy(),
-        activation_map=activation[perturbation],
+        activation_map=activation,
+        map_span=span if own else (0.0, len(waveform) / source.sample_rate),
         layer=name,
         target=classifier.classes_[code],
         probability=float(proba[code]),
@@ -208,37 +231,68 @@ def explain_source(
     )
 
 
-def _activation_maps(
-    module: nn.Module, output: Tensor, score: Tensor, pooled: bool
+def _layer_and_slope(
+    heard: Listening, names: list[str], score: Tensor
+) -> tuple[str | None, Tensor | None]:
+    """Return the first of some layers that a score depends on, and its slope there.
+
+    The class may be read from an embedding that a layer has no part in. If no layer
+    has, it is the first one without a slope; without layers there is nothing.
+    """
+    if not names:
+        return None, None
+    outputs = [heard.layers[name] for name in names]
+    slopes = torch.autograd.grad(score, outputs, allow_unused=True)
+    for name, slope in zip(names, slopes, strict=True):
+        if slope is not None:
+            return name, slope
+    return names[0], None
+
+
+def _activation_map(
+    source: Any,
+    name: str,
+    output: Tensor,
+    slope: Tensor | None,
+    n_clips: int,
+    pooled: bool,
 ) -> np.ndarray:
-    """Return activation maps of shape (batch, n_steps) or (batch, n_steps, n_bands)."""
-    (slope,) = torch.autograd.grad(score, output, allow_unused=True)
-    # The class may be read from an embedding that the layer has no part in.
+    """Return maps of shape (n_clips, n_steps) or (n_clips, n_steps, n_bands)."""
+    module = dict(source.named_modules())[name]
     maps = as_maps(module, output.detach())
     slopes = as_maps(module, torch.zeros_like(output) if slope is None else slope)
     assert maps is not None and slopes is not None
     if pooled:
         slopes = slopes.mean(tuple(range(2, slopes.dim())), keepdim=True)
     found = (slopes * maps).sum(1).clamp_min(0.0)
+    if len(found) > n_clips:
+        # A network that cuts clips into patches knows where they were; without that
+        # they are laid upon each other.
+        network = getattr(source, "network", None)
+        join = getattr(network, "join_patches", None)
+        if join is None:
+            found = found.unflatten(0, (n_clips, -1)).amax(1)
+        else:
+            found = join(found, n_clips)
     highest = found.flatten(1).amax(1).reshape(-1, *[1] * (found.dim() - 1))
     scaled = found / torch.where(highest > 0, highest, torch.ones_like(highest))
     return scaled.double().numpy()
 
 
-def _log_mel(source: Any, waveform: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return a spectrogram (n_frames, n_mels) and the bands' frequencies in Hz."""
+def _log_mel_front_end(source: Any, dtype: torch.dtype) -> tuple[LogMelFrontEnd, bool]:
+    """Return a front end to draw what is heard, and whether it is the source's own."""
     front_end = getattr(source, "front_end", None)
-    if not isinstance(front_end, LogMelFrontEnd):
-        # What a source without one hears is shown as the others would hear it.
-        rate = source.sample_rate
-        config = FrontEndConfig(
-            sample_rate=rate,
-            input_length=source.input_length,
-            f_max=min(8000.0, rate / 2),
-        )
-        front_end = LogMelFrontEnd(config).to(waveform.dtype)
-    with torch.no_grad():
-        spectrogram = front_end(waveform[None])[0]
-    config = front_end.config
+    if isinstance(front_end, LogMelFrontEnd):
+        return front_end, True
+    # What a source without one hears is shown as the others would hear it.
+    rate = source.sample_rate
+    config = FrontEndConfig(
+        sample_rate=rate, input_length=source.input_length, f_max=min(8000.0, rate / 2)
+    )
+    return LogMelFrontEnd(config).to(dtype), False
+
+
+def _band_frequencies(front_end: LogMelFrontEnd) -> np.ndarray:
+    """Return where each mel band is strongest, in Hz."""
     bins = front_end.filter_bank.argmax(1).double().numpy()
-    return spectrogram.double().numpy(), bins * config.sample_rate / config.n_fft
+    return bins * front_end.config.sample_rate / front_end.config.n_fft

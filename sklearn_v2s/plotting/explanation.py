@@ -22,6 +22,8 @@ _MAP = "viridis"
 # Of an inch: a further channel of a series in a row of its own.
 _CHANNEL_HEIGHT = 0.25
 _PANELS = 5
+# Views that put the series into a second of sound.
+_IN_THE_SECOND = {"replicas", "tone"}
 # In points: a title over a legend that stands over the panel.
 _ABOVE_LEGEND = 18
 
@@ -34,8 +36,9 @@ class V2SExplanationDisplay:
 
     Parameters
     ----------
-    explanation : SourceExplanation
-        What `sklearn_v2s.explain.explain_source` returned.
+    explanation : SourceExplanation or None
+        What `sklearn_v2s.explain.explain_source` returned. None draws the last panel
+        alone.
     attribution : SeriesAttribution
         What `sklearn_v2s.explain.attribute_series` returned.
 
@@ -43,7 +46,7 @@ class V2SExplanationDisplay:
     ----------
     figure_ : matplotlib Figure
         The figure, after `plot`.
-    axes_ : ndarray of matplotlib Axes of shape (5,)
+    axes_ : ndarray of matplotlib Axes of shape (n_panels,)
         Its panels, from top to bottom.
 
     References
@@ -67,7 +70,7 @@ class V2SExplanationDisplay:
     axes_: np.ndarray
 
     def __init__(
-        self, explanation: SourceExplanation, attribution: SeriesAttribution
+        self, explanation: SourceExplanation | None, attribution: SeriesAttribution
     ) -> None:
         self.explanation = explanation
         self.attribution = attribution
@@ -89,6 +92,9 @@ class V2SExplanationDisplay:
         axes: Any = None,
     ) -> Self:
         """Explain a prediction and draw it.
+
+        Of a classifier that hears neither replicas nor a tone only the attribution to
+        time points is drawn: of the others there is no second to show.
 
         Parameters
         ----------
@@ -113,26 +119,30 @@ class V2SExplanationDisplay:
         stride : int or "auto", default="auto"
             The same.
         axes : array-like of 5 matplotlib Axes, default=None
-            To draw on; None makes a new figure.
+            To draw on; None makes a new figure. One, where one panel is drawn.
 
         Returns
         -------
         V2SExplanationDisplay
             Drawn.
         """
-        explanation = explain_source(
-            estimator,
-            X,
-            target=target,
-            layer=layer,
-            view=view,
-            perturbation=perturbation,
-            cam=cam,
-        )
+        explanation = None
+        heard = getattr(estimator, "views_", _IN_THE_SECOND)
+        if view is not None or not _IN_THE_SECOND.isdisjoint(heard):
+            explanation = explain_source(
+                estimator,
+                X,
+                target=target,
+                layer=layer,
+                view=view,
+                perturbation=perturbation,
+                cam=cam,
+            )
+            target = explanation.target
         attribution = attribute_series(
             estimator,
             X,
-            target=explanation.target,
+            target=target,
             method=method,
             window=window,
             stride=stride,
@@ -140,11 +150,11 @@ class V2SExplanationDisplay:
         return cls(explanation, attribution).plot(axes=axes)
 
     def plot(self, axes: Any = None) -> Self:
-        """Draw the five panels.
+        """Draw the panels.
 
         Parameters
         ----------
-        axes : array-like of 5 matplotlib Axes, default=None
+        axes : array-like of matplotlib Axes of shape (n_panels,), default=None
             To draw on; None makes a new figure.
 
         Returns
@@ -153,28 +163,29 @@ class V2SExplanationDisplay:
             This display.
         """
         extra = _CHANNEL_HEIGHT * (len(self.attribution.values) - 1)
+        shown = self.explanation
+        n_panels = 1 if shown is None else _PANELS
         figure, found = get_axes(
             axes,
-            _PANELS,
-            (_PANELS, 1),
-            (8.0, 10.5 + extra),
-            gridspec_kw={"height_ratios": [2, 2, 2, 2, 2 + extra]},
+            n_panels,
+            (n_panels, 1),
+            (8.0, 0.5 + 2.0 * n_panels + extra),
+            gridspec_kw={"height_ratios": [2] * (n_panels - 1) + [2 + extra]},
         )
-        shown = self.explanation
-        self._draw_waveform(found[0])
-        self._draw_attention(found[1])
-        seconds = len(shown.waveform) / shown.sample_rate
-        self._draw_spectrogram(found[2], seconds)
-        self._draw_activation(found[3], seconds)
-        for each in found[:4]:
-            each.set_xlim(0, seconds)
-            each.set_xlabel("Time in the waveform (s)")
-        self._draw_attribution(found[4])
+        if shown is not None:
+            self._draw_waveform(found[0], shown)
+            self._draw_attention(found[1], shown)
+            self._draw_spectrogram(found[2], shown)
+            self._draw_activation(found[3], shown)
+            for each in found[:-1]:
+                each.set_xlim(0, len(shown.waveform) / shown.sample_rate)
+                each.set_xlabel("Time in the waveform (s)")
+        self._draw_attribution(found[-1])
         self.figure_, self.axes_ = figure, found
         return self
 
-    def _draw_waveform(self, axes: Any) -> None:
-        shown = self.explanation
+    @staticmethod
+    def _draw_waveform(axes: Any, shown: SourceExplanation) -> None:
         times = np.arange(len(shown.waveform)) / shown.sample_rate
         sounding = np.zeros(len(times), dtype=bool)
         for start, stop in shown.segments:
@@ -208,24 +219,23 @@ class V2SExplanationDisplay:
             pad=_ABOVE_LEGEND,
         )
 
-    def _draw_attention(self, axes: Any) -> None:
-        shown = self.explanation
+    @staticmethod
+    def _draw_attention(axes: Any, shown: SourceExplanation) -> None:
         axes.set_title("Attention over the waveform", loc="left")
         axes.set_ylabel("log10 of weight")
         if shown.attention is None:
             _note(axes, "this source has no attention", "black")
             axes.set_yticks([])
             return
-        seconds = len(shown.waveform) / shown.sample_rate
+        start, end = shown.map_span
         n_steps = len(shown.attention)
-        middles = (np.arange(n_steps) + 0.5) * seconds / n_steps
+        middles = start + (np.arange(n_steps) + 0.5) * (end - start) / n_steps
         # A weight may be too small for a float and so be 0.
         weights = np.maximum(shown.attention, np.finfo(np.float32).tiny)
         axes.plot(middles, np.log10(weights), color=_ATTENTION)
 
-    def _draw_spectrogram(self, axes: Any, seconds: float) -> None:
-        shown = self.explanation
-        image = self._draw_map(axes, shown.spectrogram, seconds)
+    def _draw_spectrogram(self, axes: Any, shown: SourceExplanation) -> None:
+        image = self._draw_map(axes, shown.spectrogram, shown.spectrogram_span)
         axes.set_ylabel("Frequency (kHz)")
         bands = np.linspace(0, len(shown.frequencies) - 1, 5).round().astype(int)
         axes.set_yticks(
@@ -234,23 +244,31 @@ class V2SExplanationDisplay:
         axes.set_title(f"Log-mel spectrogram of the view {shown.view}", loc="left")
         self._draw_scale(axes, image, "standardised")
 
-    def _draw_activation(self, axes: Any, seconds: float) -> None:
-        shown = self.explanation
+    def _draw_activation(self, axes: Any, shown: SourceExplanation) -> None:
         from matplotlib.colors import PowerNorm
+
+        activation = shown.activation_map
+        if activation is None:
+            axes.set_title("Class activation map", loc="left")
+            _note(axes, "no layer of this source has a time axis", "black")
+            axes.set_yticks([])
+            return
 
         # A few cells often outshine all others: the root lets these be seen.
         scale = PowerNorm(0.5, vmin=0.0, vmax=1.0)
-        image = self._draw_map(axes, shown.activation_map, seconds, norm=scale)
-        if not shown.activation_map.any():
+        image = self._draw_map(axes, activation, shown.map_span, norm=scale)
+        if not activation.any():
             _note(axes, "nothing in this layer speaks for the class", "white")
-        axes.set_ylabel("Band" if shown.activation_map.ndim == 2 else "")
-        if shown.activation_map.ndim == 1:
+        axes.set_ylabel("Band" if activation.ndim == 2 else "")
+        if activation.ndim == 1:
             axes.set_yticks([])
         axes.set_title(f"Class activation map of {shown.layer}", loc="left")
         self._draw_scale(axes, image, "share of maximum")
 
     @staticmethod
-    def _draw_map(axes: Any, values: np.ndarray, seconds: float, **scale: Any) -> Any:
+    def _draw_map(
+        axes: Any, values: np.ndarray, span: tuple[float, float], **scale: Any
+    ) -> Any:
         """Draw a map of shape (n_steps,) or (n_steps, n_bands), time to the right."""
         rows = values[:, None] if values.ndim == 1 else values
         return axes.imshow(
@@ -258,7 +276,7 @@ class V2SExplanationDisplay:
             origin="lower",
             aspect="auto",
             cmap=_MAP,
-            extent=(0, seconds, 0, rows.shape[1]),
+            extent=(*span, 0, rows.shape[1]),
             **scale,
         )
 

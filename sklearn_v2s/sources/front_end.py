@@ -124,6 +124,16 @@ class FrontEndConfig:
         return (padded - self.n_fft) // self.hop_length + 1
 
     @property
+    def span(self) -> tuple[float, float]:
+        """Seconds of the clip at the start of the first frame and the end of the last.
+
+        Zeros around the clip make it larger or smaller than the clip.
+        """
+        start = self.n_fft / 2 - self.pad_left - self.hop_length / 2
+        end = start + self.n_frames * self.hop_length
+        return start / self.sample_rate, end / self.sample_rate
+
+    @property
     def n_bins(self) -> int:
         """Number of frequency bins before the mel bands."""
         return self.n_fft // 2 + 1

@@ -14,6 +14,7 @@ from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 __all__ = [
     "Listening",
     "as_maps",
+    "candidate_layers",
     "default_layer",
     "explainable_layers",
     "listen",
@@ -191,10 +192,7 @@ def explainable_layers(source: Any) -> dict[str, tuple[int, ...]]:
 
 
 def default_layer(source: Any) -> str:
-    """Return the layer to map if none is named.
-
-    It is the last convolution, or block of convolutions, that has more than one map;
-    in a source without convolutions, the last layer that still has a time axis.
+    """Return the layer to map if none is named: the first of `candidate_layers`.
 
     Parameters
     ----------
@@ -218,16 +216,36 @@ def default_layer(source: Any) -> str:
     >>> default_layer(load_source("attrnn")), default_layer(load_source("wavebank"))
     ('network.conv1', 'network.blocks')
     """
-    modules = dict(source.named_modules())
-    layers = [name for name, maps in _probe(source).maps.items() if maps.shape[1] > 1]
+    layers = candidate_layers(source, _probe(source))
     if not layers:
         raise ValueError(
             f"source {type(source).__name__} has no layer with a time axis whose "
             "activation could be mapped."
         )
+    return layers[0]
+
+
+def candidate_layers(source: Any, heard: Listening) -> list[str]:
+    """Return the layers that may be mapped if none is named, the best first.
+
+    Parameters
+    ----------
+    source : nn.Module
+        A source model.
+    heard : Listening
+        One pass of it.
+
+    Returns
+    -------
+    list of str
+        Convolutions, or blocks of convolutions, that have more than one map, the last
+        first; then other layers that still have a time axis. Empty if there are none.
+    """
+    modules = dict(source.named_modules())
+    layers = [name for name, maps in heard.maps.items() if maps.shape[1] > 1][::-1]
     convolutional = [
         name
         for name in layers
         if _channels_first(modules[name]) and not isinstance(modules[name], _BatchNorm)
     ]
-    return (convolutional or layers)[-1]
+    return convolutional + [name for name in layers if name not in convolutional]

@@ -141,6 +141,34 @@ class YAMNet(nn.Module):
         # The mean of what a linear layer says is what it says of the mean.
         return SourceOutputs(self.output(embedding), embedding)
 
+    def join_patches(self, maps: Tensor, n_clips: int) -> Tensor:
+        """Return what was computed for each patch as one map over all frames.
+
+        Parameters
+        ----------
+        maps : Tensor of shape (n_clips * n_patches, n_steps, ...)
+            A value, or some, for each step of the patches.
+        n_clips : int
+            How many clips the patches are of.
+
+        Returns
+        -------
+        Tensor of shape (n_clips, n_frames, ...)
+            Where patches overlap, their mean. Frames after the last patch, which the
+            network does not read, are left out.
+        """
+        n_patches = len(maps) // n_clips
+        patches = maps.repeat_interleave(_PATCH_FRAMES // maps.shape[1], dim=1)
+        patches = patches.unflatten(0, (n_clips, n_patches))
+        n_read = (n_patches - 1) * _PATCH_HOP + _PATCH_FRAMES
+        joined = patches.new_zeros(n_clips, n_read, *patches.shape[3:])
+        count = joined.new_zeros(n_read, *[1] * (patches.dim() - 3))
+        for number in range(n_patches):
+            frames = slice(number * _PATCH_HOP, number * _PATCH_HOP + _PATCH_FRAMES)
+            joined[:, frames] += patches[:, number]
+            count[frames] += 1
+        return joined / count
+
 
 def build_yamnet(front_end: FrontEndConfig, classes: Sequence[str]) -> SourceModel:
     """Return an untrained YAMNet source.
