@@ -316,7 +316,10 @@ class _Stack:
         return losses
 
     def _backward(self, shares: list[_Share]) -> Tensor:
-        """Set the gradients of the sum of the runs' losses; return these losses."""
+        """Set the gradients of the sum of the runs' losses with their penalties.
+
+        Returns the losses without penalties, as the history of a single run has them.
+        """
         perturbation = self.perturbation
         outer = [
             (value, torch.zeros_like(value))
@@ -331,20 +334,19 @@ class _Stack:
                 for value, _ in outer
             ]
             penalties = [self.runs[share.run].module.head.penalty() for share in chosen]
-            losses = torch.stack(self._losses(chosen, *inner)) + torch.stack(penalties)
-            losses.sum().backward()
+            losses = torch.stack(self._losses(chosen, *inner))
+            (losses.sum() + torch.stack(penalties).sum()).backward()
             found.append(losses.detach())
             for (_, slope), value in zip(outer, inner, strict=True):
                 if value.grad is not None:
                     slope[groups] = value.grad
-        squares = perturbation.effective().square().sum(1)
-        penalty = self.plan.l2 * squares.unflatten(0, (-1, self.n_views)).sum(1)
+        penalty = self.plan.l2 * perturbation.effective().square().sum()
         outer = [pair for pair in outer if pair[0].requires_grad]
         torch.autograd.backward(
             [penalty, *(value for value, _ in outer)],
             [torch.ones_like(penalty), *(slope for _, slope in outer)],
         )
-        return torch.cat(found) + penalty.detach()[[share.run for share in shares]]
+        return torch.cat(found)
 
     @torch.no_grad()
     def _validate(self, active: list[int]) -> dict[int, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
+from skorch.dataset import unpack_data
 from skorch.helper import predefined_split
 from skorch.utils import is_dataset
 from torch import Tensor, nn
@@ -319,8 +320,9 @@ class V2SNet(NeuralNet):
     It takes ``X`` as a dictionary of ``series``, ``row`` (their numbers), and
     ``sample_weight`` and, where there are such views, ``fixed`` (features that no
     gradient changes), and ``y`` as encoded classes. The loss is equation 3 with
-    weights, plus `l2` times the squared perturbation. A further entry ``count`` holds
-    the weights as they were given, for label mappings that count them.
+    weights, plus `l2` times the squared perturbation and the penalty of the head; the
+    history has it without these. A further entry ``count`` holds the weights as they
+    were given, for label mappings that count them.
     """
 
     def __init__(
@@ -382,10 +384,24 @@ class V2SNet(NeuralNet):
         """Return the weighted mean of -log P(y|x), in training with the penalties."""
         assert X is not None
         loss = mean_loss(y_pred, y_true, X["sample_weight"])
-        if training:
-            delta = self.module_.reprogrammed.perturbation.effective()
-            loss = loss + self.l2 * delta.square().sum() + self.module_.head.penalty()
-        return loss
+        return loss + self.penalty() if training else loss
+
+    def penalty(self) -> Tensor:
+        """Return `l2` times the squared perturbation, and the penalty of the head."""
+        delta = self.module_.reprogrammed.perturbation.effective()
+        return self.l2 * delta.square().sum() + self.module_.head.penalty()
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Make the gradients of the loss with the penalties; return that without.
+
+        So the curves of training and validation are of the same loss.
+        """
+        self._set_training(True)
+        X, y = unpack_data(batch)
+        y_pred = self.infer(X, **fit_params)
+        loss = self.get_loss(y_pred, y, X=X)
+        (loss + self.penalty()).backward()
+        return {"loss": loss, "y_pred": y_pred}
 
     def forget_training(self) -> None:
         """Let go of what only the training needed; it would be pickled with the net.

@@ -377,7 +377,10 @@ def test_the_history_holds_the_losses_that_it_names():
     held_out = make_data(n=6, seed=1)
     weight = np.arange(1.0, 13.0)
     job = small_training(validation=held_out, batch_size=100, l2=0.04, dropout=0.0)
-    before = loss_of(job.net, job.series, job.codes, weight, training=True).item()
+    # Without the penalty, so that the two can be compared.
+    before = loss_of(job.net, job.series, job.codes, weight).item()
+    with_penalty = loss_of(job.net, job.series, job.codes, weight, training=True).item()
+    assert with_penalty > before + 1e-3
     train(job.net, job.series, job.codes, weight, epochs=1)
     after = loss_of(job.net, *held_out).item()
     assert job.net.history[-1, "train_loss"] == pytest.approx(before, rel=1e-12)
