@@ -6,6 +6,7 @@ it. As a bound it does not hold up; as a score to rank sources it may serve. See
 ``docs/alignment.md``.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,27 +219,36 @@ def risk_bound(source_loss: float, n_classes: int, w1: float) -> float:
     >>> round(risk_bound(0.171, 35, 1.829), 1), round(LARGEST_RISK, 2)
     (21.8, 1.41)
     """
-    if source_loss < 0 or w1 < 0 or n_classes < 1:
+    if source_loss < 0 or w1 < 0 or n_classes < 1 or n_classes != int(n_classes):
         raise ValueError(
             f"source_loss={source_loss} and w1={w1} must not be negative, and "
-            f"n_classes={n_classes} must be at least 1."
+            f"n_classes={n_classes} must be a whole number of at least 1."
         )
     return float(source_loss + 2.0 * np.sqrt(n_classes) * w1)
 
 
-def _logits_of(source_logits: Any, source: Any) -> np.ndarray:
-    """Return logits of speech: those given, or those kept with the source."""
+def _speech_of(source_logits: Any, name: Any, source: Any) -> np.ndarray:
+    """Return logits of speech by a source: those given, or those kept with its name."""
     if source_logits is None:
-        if not isinstance(source, str):
+        if not isinstance(name, str):
             raise ValueError(
                 "source_logits=None takes the logits kept with a source of that name, "
-                f"but source is a {type(source).__name__}. Give source_logits: the "
+                f"but source is a {type(name).__name__}. Give source_logits: the "
                 "logits of some speech, of shape (n, K)."
             )
-        source_logits = load_source_logits(source)
-    if isinstance(source_logits, SourceLogits):
-        return source_logits.logits
-    return np.asarray(source_logits)
+        source_logits = load_source_logits(name)
+    if not isinstance(source_logits, SourceLogits):
+        return np.asarray(source_logits)
+    reference = getattr(source, "reference", None)
+    spoken = source_logits.card.get("checkpoint_sha256")
+    if reference and spoken and spoken != reference.sha256:
+        raise ValueError(
+            "source_logits are of another source than the estimator's: their "
+            f"checkpoint has the SHA-256 {spoken}, "
+            f"that of {reference.name!r} is {reference.sha256}. Logits of different "
+            f"sources have no distance; take load_source_logits({reference.name!r})."
+        )
+    return source_logits.logits
 
 
 def alignment_scores(
@@ -269,6 +279,11 @@ def alignment_scores(
     AlignmentScores
         With several perturbations, all of them form one sample.
 
+    Raises
+    ------
+    ValueError
+        If `estimator` hears no replicas, or `source_logits` are of another source.
+
     Examples
     --------
     >>> import numpy as np
@@ -280,7 +295,9 @@ def alignment_scores(
     >>> scores.n_target, scores.sliced_wasserstein < scores.wasserstein1
     (20, True)
     """
-    speech = _logits_of(source_logits, estimator.source)
+    estimator._check_reprogrammed()
+    source = estimator._reprogrammed().source
+    speech = _speech_of(source_logits, estimator.source, source)
     heard = estimator.source_outputs(X).logits
     target = heard.reshape(-1, heard.shape[2])
     return AlignmentScores(
@@ -339,7 +356,8 @@ class AlignmentCallback(Callback):
             raise ValueError(f"every={self.every} must be at least 1.")
         given = self.source_logits
         named = isinstance(given, str)
-        self.speech_ = _logits_of(None if named else given, given)
+        source = net.module_.reprogrammed.source
+        self.speech_ = _speech_of(None if named else given, given, source)
         self.series_ = X["series"]
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -361,7 +379,7 @@ class AlignmentCallback(Callback):
 def rank_sources(
     X: Any,
     y: Any,
-    sources: Sequence[str] = ("attrnn", "unet-attrnn", "wavebank"),
+    sources: str | Sequence[str] = ("attrnn", "unet-attrnn", "wavebank"),
     *,
     estimator: V2SClassifier | None = None,
     source_logits: Mapping[str, SourceLogits] | None = None,
@@ -378,7 +396,7 @@ def rank_sources(
         Training series.
     y : array-like of shape (n,)
         Their labels.
-    sources : sequence of str, default=("attrnn", "unet-attrnn", "wavebank")
+    sources : str or sequence of str, default=("attrnn", "unet-attrnn", "wavebank")
         Names or checkpoint paths with logits of speech kept beside them.
     estimator : V2SClassifier, default=None
         Is cloned and fitted with each source; None takes the defaults with the view
@@ -392,6 +410,11 @@ def rank_sources(
     -------
     list of SourceRank
         The nearest first.
+
+    Raises
+    ------
+    ValueError
+        If `sources` names none.
 
     References
     ----------
@@ -407,11 +430,18 @@ def rank_sources(
     >>> sorted(rank.name for rank in ranks)
     ['attrnn', 'unet-attrnn', 'wavebank']
     """
+    names = [sources] if isinstance(sources, str) else list(sources)
+    if not names or not all(isinstance(name, str | os.PathLike) for name in names):
+        kinds = sorted({type(name).__name__ for name in names})
+        raise ValueError(
+            f"sources holds {kinds or 'nothing'}; give at least one name or path of a "
+            "checkpoint. For a module, use alignment_scores with source_logits."
+        )
     if estimator is None:
         estimator = V2SClassifier(views="replicas", random_state=0)
     given = source_logits or {}
     ranks = []
-    for name in sources:
+    for name in names:
         speech = given[name] if name in given else load_source_logits(name)
         fitted = clone(estimator).set_params(source=name).fit(X, y)
         scores = alignment_scores(fitted, X, speech, random_state=random_state)

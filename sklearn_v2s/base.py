@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s._compat import HasMethods, Interval, StrOptions
 from sklearn_v2s.devices import resolve_device
@@ -85,6 +86,15 @@ class BaseV2S(SeriesEstimator, metaclass=ABCMeta):
             )
         # In one order, whatever the user's, so that it changes nothing.
         return tuple(name for name in VIEWS if name in names)
+
+    def _check_reprogrammed(self) -> None:
+        """Raise if nothing is reprogrammed: no perturbation, no words to compare."""
+        check_is_fitted(self)
+        if "replicas" not in self.views_:
+            raise ValueError(
+                f"the estimator hears the views {list(self.views_)}; only 'replicas' "
+                "is reprogrammed. Fit it with views='auto' or 'replicas'."
+            )
 
     def _load_wave_source(self) -> Any:
         """Return the source of the views that hear waveforms, if there are any."""

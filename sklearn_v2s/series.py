@@ -54,7 +54,6 @@ def _as_array(series: Any) -> np.ndarray:
 
 
 def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
-    finite: Any = True if missing == "error" else "allow-nan"
     cases = []
     for position, series in enumerate(X):
         try:
@@ -62,10 +61,12 @@ def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
             case = check_array(
                 np.atleast_2d(_as_array(series)),
                 dtype="numeric",
-                ensure_all_finite=finite,
+                ensure_all_finite="allow-nan",
             ).astype(np.float64, copy=False)
         except ValueError as error:
             raise ValueError(f"X, series {position}: {error}") from error
+        if missing == "error":
+            _refuse_missing(case, position)
         cases.append(_interpolate(case, position) if missing != "error" else case)
     channels = {len(case) for case in cases}
     if len(channels) > 1:
@@ -78,6 +79,16 @@ def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
     for row, case in zip(padded, cases, strict=True):
         row[:, : case.shape[1]] = case
     return padded
+
+
+def _refuse_missing(case: np.ndarray, position: int) -> None:
+    """Raise if a series has missing values."""
+    n_missing = int(np.isnan(case).sum())
+    if n_missing:
+        raise ValueError(
+            f"Input X contains NaN: series {position} has {n_missing} missing values. "
+            "Set missing='interpolate' to fill them, or leave the series out."
+        )
 
 
 def _interpolate(case: np.ndarray, position: int) -> np.ndarray:
@@ -169,7 +180,6 @@ def check_series(
     ValueError
         With what is wrong, what is allowed and what to do.
     """
-    finite: Any = True if missing == "error" else "allow-nan"
     X = _as_list(X)
     ragged = _is_ragged(X)
     unequal = ragged if reset else estimator.unequal_length_
@@ -177,10 +187,8 @@ def check_series(
         if ragged:
             series = _pad_ragged(X, missing)
         else:
-            series = _check_stack(estimator, X, finite)
-            if missing == "interpolate":
-                # Before a shorter series is padded with NaN, which is to stay.
-                series = interpolate_missing(series)
+            # Before a shorter series is padded with NaN, which is to stay.
+            series = _without_missing(_check_stack(estimator, X), missing)
         if not isinstance(y, str):
             y = validate_data(estimator, y=y, reset=False)
             check_consistent_length(series, y)
@@ -191,14 +199,13 @@ def check_series(
             series = _check_shape(estimator, series, ragged)
     else:
         checked = validate_data(
-            estimator, X, y=y, reset=reset, ensure_all_finite=finite
+            estimator, X, y=y, reset=reset, ensure_all_finite="allow-nan"
         )
         values, y = (checked, y) if isinstance(y, str) else checked
         series = values.astype(np.float64, copy=False)[:, None, :]
         if not reset and estimator.n_channels_in_ > 1:
             series = _check_shape(estimator, series, ragged)
-        if missing == "interpolate":
-            series = interpolate_missing(series)
+        series = _without_missing(series, missing)
     if reset:
         estimator.n_channels_in_, estimator.n_timepoints_in_ = series.shape[1:]
         estimator.n_features_in_ = series.shape[1] * series.shape[2]
@@ -206,13 +213,21 @@ def check_series(
     return series, y
 
 
-def _check_stack(estimator: BaseEstimator, X: Any, finite: Any) -> np.ndarray:
+def _without_missing(series: np.ndarray, missing: Missing) -> np.ndarray:
+    if missing == "interpolate":
+        return interpolate_missing(series)
+    for position in np.flatnonzero(np.isnan(series).any(axis=(1, 2))):
+        _refuse_missing(series[position], position)
+    return series
+
+
+def _check_stack(estimator: BaseEstimator, X: Any) -> np.ndarray:
     """Check series of one length that do not come as a plain table."""
     values = check_array(
         X,
         dtype="numeric",
         allow_nd=True,
-        ensure_all_finite=finite,
+        ensure_all_finite="allow-nan",
         input_name="X",
         estimator=estimator,
     ).astype(np.float64, copy=False)

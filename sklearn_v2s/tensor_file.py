@@ -61,11 +61,18 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     Parameters
     ----------
     path : path-like
-        Target; an existing file is replaced in one step.
+        Target; an existing file is replaced in one step. What a link leads to is
+        replaced, not the link; pipes and devices are written to.
     content : bytes
         What to write.
     """
-    path = Path(path)
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        # A name in its place would not be the pipe that somebody reads. A folder
+        # refuses to be opened.
+        with open(path, "wb") as stream:
+            stream.write(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not mkstemp: it makes files private, and to read the umask is to change it for
     # all threads.

@@ -666,6 +666,15 @@ def build_net(
     V2SNet
         Ready for ``partial_fit``.
     """
+    for callback in callbacks or []:
+        # With a name of its own or without, as skorch takes them.
+        each = callback[1] if isinstance(callback, tuple) else callback
+        kind = each if isinstance(each, type) else type(each)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks holds {callback!r}; allowed are skorch callbacks, alone or "
+                "as (name, callback)."
+            )
     own: list[Any] = [("accuracy", EpochAccuracy())]
     refit = getattr(mapping, "refit_each_epoch", False)
     if refit and isinstance(module.head, MatrixHead):

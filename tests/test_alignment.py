@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 
 from sklearn_v2s import V2SClassifier, cli
@@ -121,6 +122,7 @@ def test_the_bound_says_nothing_at_the_numbers_of_the_paper():
         (lambda: risk_bound(-1, 2, 0.0), "source_loss=-1"),
         (lambda: risk_bound(0.1, 0, 0.0), "n_classes=0"),
         (lambda: risk_bound(0.1, 2, -0.5), "w1=-0.5"),
+        (lambda: risk_bound(0.171, 1.829, 35), "n_classes=1.829"),
     ],
 )
 def test_bad_input(call, message):
@@ -141,6 +143,31 @@ def test_scores_compare_the_logits_of_both(tiny_source):
     assert found.sliced_wasserstein == sliced_wasserstein(speech, target, 30, 4)
     assert found.wasserstein1 == wasserstein1(speech, target)
     with pytest.raises(ValueError, match="source is a TinySource"):
+        alignment_scores(classifier, X)
+
+
+def test_logits_of_different_sources_have_no_distance():
+    X, y = make_series(n=8)
+    classifier = V2SClassifier(views="replicas", random_state=0).fit(X, y)
+    other = load_source_logits("wavebank")
+    message = "source_logits are of another source.*load_source_logits\\('attrnn'\\)"
+    with pytest.raises(ValueError, match=message):
+        alignment_scores(classifier, X, other)
+    paper = V2SClassifier.from_paper(max_epochs=1, random_state=0)
+    with pytest.raises(ValueError, match=message):
+        paper.set_params(callbacks=[AlignmentCallback("wavebank")]).fit(X, y)
+    # Of logits without a card nobody knows.
+    assert alignment_scores(classifier, X, other.logits).n_source == 400
+
+
+def test_only_what_is_reprogrammed_has_a_distance():
+    X, y = make_series(n=8)
+    with pytest.raises(NotFittedError):
+        alignment_scores(V2SClassifier(), X)
+    classifier = V2SClassifier(views="tone", random_state=0).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"hears the views \['tone'\]; only 'replicas'"
+    ):
         alignment_scores(classifier, X)
 
 
@@ -213,6 +240,15 @@ def test_sources_are_ranked_by_the_distance():
     ranks = rank_sources(X, y, source_logits={"wavebank": near})
     assert ranks[0].name == "wavebank"
     assert ranks[0].scores.sliced_wasserstein < 1e-6
+
+
+def test_sources_to_rank_are_names():
+    X, y = make_series(n=8)
+    (rank,) = rank_sources(X, y, "wavebank")
+    assert rank.name == "wavebank"
+    for sources, kind in (([], "nothing"), ([load_source("attrnn")], "SourceModel")):
+        with pytest.raises(ValueError, match=rf"sources holds .*{kind}.*; give at"):
+            rank_sources(X, y, sources)
 
 
 # Logits that are kept

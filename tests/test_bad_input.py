@@ -52,7 +52,7 @@ BAD_X = {
     "NaN in an unequal list": (
         lambda X: [*X[:-1], np.array([1.0, np.nan])],
         ValueError,
-        "X, series 35: .*NaN",
+        "X contains NaN: series 35 has 1 missing values. Set missing='interpolate'",
     ),
     "no series": (lambda X: X[:0], ValueError, "0 sample"),
     "no series of channels": (lambda X: X[:0, None], ValueError, "0 sample"),
@@ -457,6 +457,13 @@ def test_values_at_and_beyond_the_bounds_are_named(make, name, values):
         with pytest.raises(ValueError, match=f"'{name}' parameter") as seen:
             make(**{name: value}).fit(X, y)
         assert f"Got {value!r} instead" in str(seen.value)
+
+
+@pytest.mark.parametrize("callback", ["foo", ("bar", 3), int])
+def test_what_is_no_callback_is_named(make, callback):
+    X, y = make_series()
+    with pytest.raises(TypeError, match=r"callbacks holds .* allowed are skorch callb"):
+        make(callbacks=[callback]).fit(X, y)
 
 
 def test_an_unknown_parameter_is_an_error():

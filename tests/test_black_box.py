@@ -529,6 +529,12 @@ def test_parameters_out_of_range(parameters, text):
         make().set_params(**parameters).fit(X, y)
 
 
+def test_a_module_is_no_black_box(tiny_source):
+    X, y = make_series(n=8)
+    with pytest.raises(TypeError, match=r"source is a TinySource, an nn.Module"):
+        make(tiny_source).fit(X, y)
+
+
 def test_nan_is_an_error_or_filled():
     X, y = make_series(n=24)
     gap = X.copy()

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sklearn_v2s.datasets import list_datasets, load_dataset
+from sklearn_v2s.datasets import (
+    list_datasets,
+    load_dataset,
+    load_file,
+    load_labels,
+)
 from tests.ucr_folder import write_dataset, write_part
 
 TS = """@problemName Pairs
@@ -133,6 +138,58 @@ def test_refusals(tmp_path: Path):
         load_dataset("B", "train", tmp_path)
     with pytest.raises(FileNotFoundError, match="is not there"):
         list_datasets(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "rows"),
+    [
+        # The mark that spreadsheets put in front.
+        ("\ufeff1,2,3\n2,4,5\n", [1, 2], [[2, 3], [4, 5]]),
+        ("\ufefflabel,a,b\n1,2,3\n", [1], [[2, 3]]),
+        # Names of columns as pandas makes them up.
+        ("0,1,2\n1,8,9\n2,6,7\n", [1, 2], [[8, 9], [6, 7]]),
+        # What pandas makes of NaN.
+        ("1,2,\n2,,5\n", [1, 2], [[2, np.nan], [np.nan, 5]]),
+        ("up,0.5,1\ndown,2, \n", ["up", "down"], [[0.5, 1], [2, np.nan]]),
+    ],
+)
+def test_tables_of_other_programs(tmp_path: Path, text: str, labels, rows):
+    path = tmp_path / "table.CSV"
+    path.write_text(text, encoding="utf-8")
+    X, y = load_file(path)
+    np.testing.assert_array_equal(X, rows)
+    assert y.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "labelled", "message"),
+    [
+        ("0.1,2,3\n0.2,4,5\n0.3,4,5\n", True, "3 different numbers in 3 rows, .*0.1"),
+        (",0,1,2\n0,1,8,9\n", True, "first column has no name.*index=False"),
+        (",0,1,2\n0,1,8,9\n", False, "first column has no name.*index=False"),
+        (",y,a\n0,1,8\n", True, "first column has no name"),
+    ],
+)
+def test_tables_without_labels_are_not_taken_for_labelled_ones(
+    tmp_path: Path, text: str, labelled: bool, message: str
+):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"table\.csv: .*{message}"):
+        load_file(path, labelled)
+
+
+def test_arrays_without_labels_are_not_taken_for_labelled_ones(tmp_path: Path):
+    path = tmp_path / "X.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(9, 5)))
+    with pytest.raises(ValueError, match=r"9 different numbers in 9 rows.*--labels"):
+        load_file(path)
+    assert load_file(path, labelled=False)[0].shape == (9, 5)
+
+
+def test_missing_labels_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"file of labels '.*nope\.txt'"):
+        load_labels(tmp_path / "nope.txt")
 
 
 @pytest.mark.parametrize("text", ["", "1\n", "1\t2\t3\n2\t3\n", "1\tx\n", "1,2,3\n"])

@@ -536,6 +536,16 @@ def test_representations_are_those_of_the_estimators(tiny_source):
     assert_array_equal(classifier.perturbation_, classifier._perturbation)
 
 
+def test_representations_are_of_the_kinds_that_they_say(tiny_source):
+    X, y = make_series()
+    classifier = make_classifier(tiny_source, max_epochs=0).fit(X, y)
+    transfer = TransferClassifier(tiny_source, max_epochs=1, random_state=0).fit(X, y)
+    with pytest.raises(TypeError, match=r"got TransferClassifier.*as transfer"):
+        represent_series(transfer, X)
+    with pytest.raises(TypeError, match=r"transfer must be .*, got V2SClassifier"):
+        represent_series(classifier, X, transfer=classifier)
+
+
 # Bad input
 
 

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import sklearn_v2s
 from sklearn_v2s import (
+    BlackBoxV2SClassifier,
     FCNClassifier,
     SourceEmbeddingDisplay,
     TrainingHistoryDisplay,
@@ -224,6 +225,22 @@ def test_the_history_of_baselines_and_of_distances_is_drawn():
     ]
     _, distance = TrainingHistoryDisplay(history).plot().axes_
     assert_array_equal(distance.lines[0].get_xydata(), [[2.0, 3.0]])
+
+
+def test_the_history_of_a_black_box_is_drawn_by_its_questions():
+    X, y = make_series(n=12)
+    weights = np.random.default_rng(0).normal(size=(16000, 5))
+
+    def ask(waveforms):
+        scores = np.exp(waveforms @ weights / 100)
+        return scores / scores.sum(1, keepdims=True)
+
+    classifier = BlackBoxV2SClassifier(ask, max_queries=600, random_state=0).fit(X, y)
+    (axes,) = TrainingHistoryDisplay.from_estimator(classifier).axes_
+    assert axes.get_xlabel() == "Questions to the source"
+    rows = classifier.history_
+    assert_allclose(axes.lines[0].get_xdata(), [row["n_queries"] for row in rows])
+    assert_allclose(axes.lines[0].get_ydata(), [row["loss"] for row in rows])
 
 
 def test_without_training_there_is_no_history(fitted):

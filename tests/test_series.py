@@ -325,11 +325,16 @@ def test_missing_values_are_an_error_unless_asked_for(form):
         "list": [[1.0, 2.0, 3.0], table[1]],
         "frame": pd.DataFrame(table),
     }
-    where = "X, series 1" if form == "list" else "Input X"
-    with pytest.raises(ValueError, match=f"{where}.*NaN"):
+    with pytest.raises(
+        ValueError,
+        match=r"X contains NaN: series 1 has 1 missing.*missing='interpolate'",
+    ):
         Model().read(forms[form], reset=True)
     model = fitted(np.ones_like(table) if form != "list" else [[1.0] * 3, [1.0]])
-    with pytest.raises(ValueError, match=f"{where}.*NaN"):
+    with pytest.raises(
+        ValueError,
+        match=r"X contains NaN: series 1 has 1 missing.*missing='interpolate'",
+    ):
         model.read(forms[form])
 
 

@@ -134,6 +134,11 @@ def read_data(
                 f"{error} The options are --folder DIR and --download."
             ) from error
     path = Path(data)
+    if path.is_dir():
+        raise ValueError(
+            f"{data} is a folder. Name a file, or a dataset in UCR layout apart from "
+            f"the folder that it is in: {path.name} --folder {path.parent}."
+        )
     if labels is None:
         X, y = load_file(path, labelled)
     else:

@@ -168,6 +168,11 @@ def fill_explain(parser: argparse.ArgumentParser) -> None:
 def _load(options: argparse.Namespace) -> "V2SClassifier":
     from sklearn_v2s.classifier import V2SClassifier
 
+    if not options.model.is_file():
+        raise FileNotFoundError(
+            f"MODEL {str(options.model)!r} is not there, or is no file; 'v2s train "
+            "--output' writes one."
+        )
     return V2SClassifier.load(options.model).set_params(device=options.device)
 
 

@@ -2,6 +2,7 @@
 """Series from single files: .ts, .tsv, .csv and .npy."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = [
 
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
 _DELIMITER_NAMES = {"\t": "tabs", ",": "commas"}
+# With or without the mark that spreadsheets put in front.
+_ENCODING = "utf-8-sig"
 SUFFIXES = (".ts", *_DELIMITERS, ".npy")
 
 
@@ -29,8 +32,8 @@ def load_file(
     ----------
     path : path-like
         ``.tsv`` (tabs) or ``.csv`` (commas): a series on each line; a line of names at
-        the top is skipped. ``.npy``: an array of numbers, of shape (n, n_timepoints)
-        or (n, n_channels, n_timepoints). ``.ts``: read by aeon.
+        the top is skipped, and an empty cell is NaN. ``.npy``: an array of numbers, of
+        shape (n, n_timepoints) or (n, n_channels, n_timepoints). ``.ts``: read by aeon.
     labelled : bool, default=True
         Whether the first column of a table (``.tsv``, ``.csv``, or ``.npy`` of two
         dimensions) is the label, as in the UCR archive. ``.ts`` files say themselves
@@ -52,7 +55,8 @@ def load_file(
     ImportError
         If aeon is needed and missing.
     ValueError
-        If the file is of another kind, or is not what its name says.
+        If the file is of another kind, is not what its name says, or seems to have
+        values of a series where labels are expected.
 
     Examples
     --------
@@ -67,18 +71,19 @@ def load_file(
     ((2, 3), ['up', 'down'])
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ValueError(
             f"{path.name} ends in {path.suffix!r}; series are read from "
             f"{', '.join(SUFFIXES)}."
         )
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} is not there, or is no file.")
-    if path.suffix == ".ts":
+    if suffix == ".ts":
         return _read_ts(path)
-    if path.suffix == ".npy":
+    if suffix == ".npy":
         return _read_npy(path, labelled)
-    return _read_table(path, _DELIMITERS[path.suffix], labelled)
+    return _read_table(path, _DELIMITERS[suffix], labelled)
 
 
 def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -114,12 +119,16 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
     array([ 1, -1])
     """
     path = Path(path)
-    if path.suffix == ".npy":
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the file of labels {str(path)!r} is not there, or is no file."
+        )
+    if path.suffix.lower() == ".npy":
         labels = np.load(path, allow_pickle=False)
         if not isinstance(labels, np.ndarray) or labels.ndim != 1:
             raise ValueError(f"{path.name} does not hold one array of shape (n,).")
     else:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding=_ENCODING).splitlines()
         labels = np.array([line.strip() for line in lines if line.strip()], dtype=str)
     if len(labels) == 0:
         raise ValueError(f"{path.name} holds no labels.")
@@ -157,7 +166,7 @@ def _read_npy(path: Path, labelled: bool) -> tuple[np.ndarray, np.ndarray | None
             "has room for labels, in its first column. Hand the labels over in a file "
             "of their own."
         )
-    return array[:, 1:], plain_labels(array[:, 0].astype(str))
+    return array[:, 1:], _labels_in_front(path, array[:, 0].astype(str))
 
 
 def _read_table(
@@ -166,13 +175,14 @@ def _read_table(
     line_of = "a label and numbers" if labelled else "numbers"
     expected = f"{line_of} on each line, separated by {_DELIMITER_NAMES[delimiter]}"
     n_before = int(labelled)
-    with open(path, encoding="utf-8") as stream:
+    empty_cell = re.compile(f"(^|{delimiter}) *({delimiter}|$)")
+    with open(path, encoding=_ENCODING) as stream:
         # loadtxt would read the columns that it is told to and ignore all others.
-        counts = [
-            (number, line.count(delimiter) + 1)
-            for number, line in enumerate(stream, start=1)
-            if line.strip()
-        ]
+        counts, has_empty_cells = [], False
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                counts.append((number, line.count(delimiter) + 1))
+                has_empty_cells |= empty_cell.search(line) is not None
     n_columns = counts[0][1] if counts else 0
     if n_columns < 1 + n_before:
         raise ValueError(f"{path.name} does not begin with {expected}.")
@@ -183,24 +193,64 @@ def _read_table(
                 f"the first has {n_columns}. Series of unequal length go into .ts "
                 "files, or are filled up with NaN."
             )
-    with open(path, encoding="utf-8") as stream:
+    with open(path, encoding=_ENCODING) as stream:
         first = next(line for line in stream if line.strip()).split(delimiter)
-    has_names = len(counts) > 1 and not any(map(_is_number, first[n_before:]))
+    first = [name.strip() for name in first]
+    has_names = len(counts) > 1 and (
+        not any(map(_is_number, first[n_before:])) or _is_numbering(first)
+    )
+    if has_names and not first[0]:
+        raise ValueError(
+            f"{path.name}: the first column has no name, as where pandas writes the "
+            "numbers of the rows. Leave it out: to_csv(..., index=False)."
+        )
     layout: dict[str, Any] = {
         "delimiter": delimiter,
-        "encoding": "utf-8",
+        "encoding": _ENCODING,
         "comments": None,
         "skiprows": counts[0][0] if has_names else 0,
     }
     try:
         # Two passes, so that no series is ever held as text.
-        series = np.loadtxt(path, usecols=range(n_before, n_columns), ndmin=2, **layout)
+        series = np.loadtxt(
+            path,
+            usecols=range(n_before, n_columns),
+            ndmin=2,
+            converters=_number_or_nan if has_empty_cells else None,
+            **layout,
+        )
         if not labelled:
             return series, None
         labels = np.loadtxt(path, dtype=str, usecols=0, ndmin=1, **layout)
     except ValueError as error:
         raise ValueError(f"{path.name} is not {expected}: {error}") from error
-    return series, plain_labels(labels)
+    return series, _labels_in_front(path, labels)
+
+
+def _number_or_nan(text: str) -> float:
+    return float(text) if text.strip() else np.nan
+
+
+def _is_numbering(first: list[str]) -> bool:
+    """Say whether a line is what pandas writes where columns have no names."""
+    names = first if first[0] else first[1:]
+    return len(names) > 2 and names == [str(number) for number in range(len(names))]
+
+
+def _labels_in_front(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Return the labels of a first column, unless they seem to be values of series."""
+    plain = plain_labels(labels)
+    if plain.dtype.kind == "U" and all(map(_is_number, labels)):
+        n_different = len(np.unique(labels))
+        if n_different > max(2, len(labels) / 2):
+            raise ValueError(
+                f"{path.name}: the first column has {n_different} different numbers "
+                f"in {len(labels)} rows, such as {labels[0]}, and seems to be no "
+                "label. Put the labels there, or hand them over in a file of their own "
+                "(--labels FILE). For series without labels set labelled=False, or "
+                "leave out --labelled."
+            )
+    return plain
 
 
 def _is_number(text: str) -> bool:

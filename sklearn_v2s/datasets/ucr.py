@@ -102,7 +102,7 @@ def find_ucr(name_or_number: str | int) -> UCRDataset:
         if not 0 <= number < len(table):
             raise ValueError(
                 f"dataset {number} is none of the numbers 0 to {len(table) - 1}; "
-                "list_ucr() shows them."
+                "list_ucr() or 'v2s datasets list' shows them."
             )
         return table[number]
     for dataset in table:
@@ -112,7 +112,7 @@ def find_ucr(name_or_number: str | int) -> UCRDataset:
     hint = f" Did you mean one of {close}?" if text and close else ""
     raise ValueError(
         f"dataset {name_or_number!r} is none of the {len(table)} names of the list."
-        f"{hint} list_ucr() shows them."
+        f"{hint} list_ucr() or 'v2s datasets list' shows them."
     )
 
 

@@ -85,12 +85,17 @@ def represent_series(
         raise ValueError(
             f"output={output!r} is not allowed: give 'embedding' or 'logits'."
         )
-    check_is_fitted(estimator)
-    if "replicas" not in estimator.views_:
-        raise ValueError(
-            f"the estimator hears the views {list(estimator.views_)}; only "
-            "'replicas' is reprogrammed. Fit it with views='auto' or 'replicas'."
+    if not isinstance(estimator, BaseV2S):
+        raise TypeError(
+            "estimator must be a V2SClassifier or V2STransformer, got "
+            f"{type(estimator).__name__}. A TransferClassifier is handed over as "
+            "transfer."
         )
+    if transfer is not None and not isinstance(transfer, TransferClassifier):
+        raise TypeError(
+            f"transfer must be a TransferClassifier, got {type(transfer).__name__}."
+        )
+    estimator._check_reprogrammed()
     series = estimator._series(X)
     module = estimator._on_device()
     found = [

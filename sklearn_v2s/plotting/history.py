@@ -15,13 +15,16 @@ _PANELS = (
     ("accuracy", "Accuracy"),
     ("sliced_wasserstein", "Sliced Wasserstein distance"),
 )
+# What counts time: passes over the data, or questions to a black box.
+_TIMES = {"epoch": "Epoch", "n_queries": "Questions to the source"}
 _PARTS = (("train_", "training", "-"), ("valid_", "validation", "--"))
 
 
 class TrainingHistoryDisplay:
     """Loss and accuracy by epoch, of training and validation part.
 
-    Where an `AlignmentCallback` measured the distance to speech, it has a panel too.
+    Losses are without penalties, so that the two parts can be compared. Where an
+    `AlignmentCallback` measured the distance to speech, it has a panel too.
 
     Parameters
     ----------
@@ -32,7 +35,7 @@ class TrainingHistoryDisplay:
     ----------
     figure_ : matplotlib Figure
         The figure, after `plot`.
-    axes_ : ndarray of matplotlib Axes of shape (2,) or (3,)
+    axes_ : ndarray of matplotlib Axes of shape (n_panels,)
         Its panels.
 
     Examples
@@ -60,8 +63,10 @@ class TrainingHistoryDisplay:
 
         Parameters
         ----------
-        estimator : V2SClassifier, TransferClassifier or FCNClassifier
-            Fitted, with at least one epoch of training.
+        estimator : V2SClassifier, TransferClassifier, FCNClassifier or \
+BlackBoxV2SClassifier
+            Fitted, with at least one epoch of training. The time of a black box is the
+            number of questions that it was asked.
         axes : array-like of matplotlib Axes, default=None
             To draw on; None makes a new figure.
 
@@ -97,6 +102,7 @@ class TrainingHistoryDisplay:
                 "max_epochs of 1 or more."
             )
         recorded = {name for row in self.history for name in row}
+        time = next(name for name in _TIMES if name in recorded)
         panels = [
             (key, label)
             for key, label in _PANELS
@@ -105,13 +111,13 @@ class TrainingHistoryDisplay:
         size = 4.5 * len(panels), 3.6
         figure, found = get_axes(axes, len(panels), (1, len(panels)), size)
         for each, (key, label) in zip(found, panels, strict=True):
-            self._draw(each, key)
-            each.set(xlabel="Epoch", ylabel=label)
+            self._draw(each, key, time)
+            each.set(xlabel=_TIMES[time], ylabel=label)
             each.grid(alpha=0.3)
         self.figure_, self.axes_ = figure, found
         return self
 
-    def _draw(self, axes: Any, key: str) -> None:
+    def _draw(self, axes: Any, key: str, time: str) -> None:
         from matplotlib.ticker import MaxNLocator
 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -125,7 +131,7 @@ class TrainingHistoryDisplay:
             rows = [row for row in self.history if name in row]
             if rows:
                 axes.plot(
-                    [row["epoch"] for row in rows],
+                    [row[time] for row in rows],
                     [row[name] for row in rows],
                     linestyle=line,
                     marker=marker,

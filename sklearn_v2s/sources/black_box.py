@@ -4,6 +4,7 @@
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 __all__ = ["BlackBox"]
 
@@ -27,6 +28,12 @@ class BlackBox:
     def __init__(
         self, source: Any, source_output: str, n_classes: int | None = None
     ) -> None:
+        if isinstance(source, nn.Module):
+            raise TypeError(
+                f"source is a {type(source).__name__}, an nn.Module: it takes tensors, "
+                "and a black box is asked with arrays. Give it to V2SClassifier, which "
+                "trains through it, or wrap it in a function from arrays to arrays."
+            )
         self.source = source
         self.source_output = source_output
         self.n_classes = n_classes
