@@ -56,6 +56,8 @@ sphinx_gallery_conf = {
             "plot_pipelines.py",
             "plot_explain.py",
             "plot_grid_search.py",
+            "plot_baselines.py",
+            "plot_architectures.py",
             "*",
         ]
     ),

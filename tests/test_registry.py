@@ -590,8 +590,27 @@ def test_an_untrained_source_is_the_same_architecture_with_other_weights(name):
             assert not torch.equal(tensor, learned[key])
 
 
-def test_only_shipped_architectures_come_untrained():
-    with pytest.raises(ValueError, match="unknown source 'nobody:untrained'"):
+@pytest.mark.parametrize(
+    ("name", "n_bands", "n_classes"),
+    [
+        ("resnet", 80, 43),
+        ("tcn-paper", 80, 43),
+        ("vggish", 64, 43),
+        ("yamnet", 64, 521),
+    ],
+)
+def test_an_architecture_without_a_checkpoint_comes_untrained(name, n_bands, n_classes):
+    source = load_source(f"{name}:untrained")
+    assert source.architecture == name
+    assert len(source.classes) == n_classes
+    assert source.front_end.config.n_mels == n_bands
+    assert not any(each.requires_grad for each in source.parameters())
+    first = next(iter(source.parameters()))
+    assert torch.equal(first, next(iter(load_source(f"{name}:untrained").parameters())))
+
+
+def test_only_architectures_come_untrained():
+    with pytest.raises(ValueError, match=r"unknown source 'nobody:untrained'.*'tcn'"):
         load_source("nobody:untrained")
 
 

@@ -43,16 +43,21 @@ class Architecture(NamedTuple):
         Class of the configuration of its front end.
     front_ends : dict
         Configurations of that class that have a name.
+    usual : str
+        The one of them that its authors used.
     """
 
     build: Callable[..., SourceModel]
     front_end: type
     front_ends: dict[str, Any]
+    usual: str
 
 
-def _log_mel(build: Callable[..., SourceModel], **sizes: Any) -> Architecture:
+def _log_mel(
+    build: Callable[..., SourceModel], usual: str = "kapre", **sizes: Any
+) -> Architecture:
     made = partial(build, **sizes) if sizes else build
-    return Architecture(made, FrontEndConfig, FRONT_ENDS)
+    return Architecture(made, FrontEndConfig, FRONT_ENDS, usual)
 
 
 # The sizes of the paper have names of their own: those without are for a CPU.
@@ -67,16 +72,20 @@ ARCHITECTURES = {
     "tcn-paper": _log_mel(
         tcn.build_tcn, width=tcn.PAPER_WIDTH, architecture="tcn-paper"
     ),
-    "vggish": _log_mel(vggish.build_vggish),
+    "vggish": _log_mel(vggish.build_vggish, "vggish"),
     "vggish-paper": _log_mel(
         vggish.build_vggish,
+        "vggish",
         width=vggish.PAPER_WIDTH,
         dense=True,
         architecture="vggish-paper",
     ),
-    "yamnet": _log_mel(build_yamnet),
+    "yamnet": _log_mel(build_yamnet, "yamnet"),
     "wavebank": Architecture(
-        build_wavebank, KernelBankConfig, {"kernel-bank": KernelBankConfig()}
+        build_wavebank,
+        KernelBankConfig,
+        {"kernel-bank": KernelBankConfig()},
+        "kernel-bank",
     ),
 }
 

@@ -26,6 +26,7 @@ from sklearn_v2s.sources.contract import (
     freeze,
 )
 from sklearn_v2s.sources.torchaudio_bundle import PREFIX, bundle_file, read_bundle
+from sklearn_v2s.sources.yamnet import audioset_classes
 
 __all__ = [
     "list_sources",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
-# Ends the name of a shipped architecture with random weights.
+# Ends the name of an architecture with random weights.
 _UNTRAINED = ":untrained"
 _FACTORIES: dict[str, Callable[[], nn.Module]] = {}
 # Frozen models are shared by all estimators of a process: nothing ever changes them.
@@ -133,10 +134,10 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
     Parameters
     ----------
     source : str, path-like or nn.Module
-        A name of `list_sources`, a shipped one with ``":untrained"`` behind it for the
-        same architecture with random weights (a control), ``"torchaudio:NAME"`` or
-        ``"torchaudio:NAME:LAYER"`` for a bundle of ``torchaudio.pipelines`` and a layer
-        of it, the path of a ``.safetensors`` checkpoint, or a module that meets the
+        A name of `list_sources`, that of an architecture with ``":untrained"`` behind
+        it for random weights, always the same ones (a control),
+        ``"torchaudio:NAME"`` or ``"torchaudio:NAME:LAYER"`` for a bundle of
+        ``torchaudio.pipelines`` and a layer of it, the path of a ``.safetensors`` checkpoint, or a module that meets the
         source contract. A module is copied, the copy is frozen.
     dtype : torch.dtype, default=torch.float32
         Precision of the weights.
@@ -166,7 +167,7 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
         if name in _manifest():
             path, sha256 = shipped_checkpoint(name)
             return _load_shared(name, path, sha256, dtype)
-        if name.removesuffix(_UNTRAINED) in _manifest():
+        if name.endswith(_UNTRAINED):
             return _frozen_copy(_untrained(name.removesuffix(_UNTRAINED)), dtype)
         if name.startswith(PREFIX):
             path = bundle_file(name)
@@ -192,12 +193,28 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def _untrained(name: str) -> SourceModel:
-    """Return a shipped architecture with random weights, always the same ones."""
-    trained = load_source(name)
-    architecture = ARCHITECTURES[trained.architecture]
+    """Return an architecture with random weights, always the same ones.
+
+    A shipped one has front end and classes as it is shipped; others have the front end
+    of their authors and the classes of the published YAMNet or of the shipped AttRNN.
+    """
+    if name in _manifest():
+        trained = load_source(name)
+        architecture = ARCHITECTURES[trained.architecture]
+        config, classes = trained.front_end.config, trained.classes
+    elif name in ARCHITECTURES:
+        architecture = ARCHITECTURES[name]
+        config = architecture.front_ends[architecture.usual]
+        is_yamnet = name == "yamnet"
+        classes = audioset_classes() if is_yamnet else load_source("attrnn").classes
+    else:
+        raise ValueError(
+            f"unknown source {name + _UNTRAINED!r}: without a checkpoint there are the "
+            f"architectures {sorted(ARCHITECTURES)}."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        return architecture.build(trained.front_end.config, trained.classes)
+        return architecture.build(config, classes)
 
 
 def _frozen_copy(source: Any, dtype: torch.dtype) -> nn.Module:
