@@ -72,7 +72,9 @@ def build_tiny(front_end, classes):
 def tiny_architecture():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
-            ARCHITECTURES, "tiny", Architecture(build_tiny, FrontEndConfig, FRONT_ENDS, "kapre")
+            ARCHITECTURES,
+            "tiny",
+            Architecture(build_tiny, FrontEndConfig, FRONT_ENDS, "kapre"),
         )
         yield
 

@@ -412,6 +412,8 @@ def test_ctrl_c(
         ("--output a.safetensors --per 3", "nothing is trained by gradient"),
         ("--output a.safetensors --per -1 --eps 2", "must be 0 or more"),
         ("--output a.safetensors --dr much", "neither a whole number of tenths nor"),
+        ("--output a.safetensors --dr 3", "dropout given, but nothing is trained"),
+        ("--output a.safetensors --lr 1 --mod 1 --eps 0", "lr given, but nothing is"),
         ("--output a.safetensors --seg many", "neither a whole number nor 'auto'"),
         ("--output a.safetensors --net 7", "7 is none of the numbers [0, 1, 2, 3]"),
         ("--output a.safetensors --normalization no", "invalid choice: 'no'"),
@@ -431,6 +433,8 @@ def test_wrong_usage(
     [
         ("--dataset no.csv", "'no.csv' is not there"),
         ("--dataset folder/no", "ends in ''"),
+        ("--dataset sub/Folder", "Folder --folder sub"),
+        ("--dataset train_X.npy", "seems to be no label"),
         ("--dataset Nothing", "dataset 'Nothing' is none of the 80 names"),
         ("--dataset 80", "dataset 80 is none of the numbers 0 to 79"),
         ("--dataset Beef", "The options are --folder DIR and --download."),
@@ -442,7 +446,7 @@ def test_wrong_usage(
         ("--dataset train.csv --net 1", "the source 'vggish' is not shipped"),
         ("--dataset train.csv --epochs -1", "'max_epochs' parameter of V2SClassifier"),
         ("--dataset train.csv --device gpu", "device='gpu' is no device of torch"),
-        ("--dataset holes.csv --views replicas", "NaN"),
+        ("--dataset holes.csv --views replicas", "Set missing='interpolate'"),
     ],
 )
 def test_what_train_cannot_do(
@@ -455,6 +459,7 @@ def test_what_train_cannot_do(
 ) -> None:
     monkeypatch.setenv("AEON_DATA", str(tmp_path))
     (data / "short.txt").write_text("1\n2\n")
+    (data / "sub" / "Folder").mkdir(parents=True)
     (data / "holes.csv").write_text("1,0.5,nan,0.1\n2,0.1,0.2,0.3\n")
     np.save(data / "cube.npy", np.zeros((4, 2, 3)))
     output = tmp_path / "model.safetensors"
@@ -496,7 +501,7 @@ def test_labels_are_the_same_as_numbers_and_as_text(
         (["predict", "{model}", "test.csv"], "add --labelled"),
         (["predict", "{model}", "test_X.npy", "--labelled"], "leave out --labelled"),
         (["predict", "{model}", "wide.npy"], "X has 30 features, but"),
-        (["predict", "no.safetensors", "test_X.npy"], "no.safetensors"),
+        (["predict", "no.safetensors", "test_X.npy"], "MODEL 'no.safetensors' is not"),
         (["predict", "source.safetensors", "test_X.npy"], "'source model', not a"),
         (["predict", "train.csv", "test_X.npy"], "not an intact sklearn_v2s file"),
         (["predict", "{model}", "wide.pdf"], "ends in '.pdf'"),

@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 
 __all__ = ["fill_train"]
 
+# Parameters without any effect where no gradient is taken.
+_OF_TRAINING = (
+    "dropout",
+    "l2",
+    "train_gain",
+    "batch_size",
+    "lr",
+    "lr_schedule",
+    "fine_tune",
+    "source_lr",
+    "early_stopping",
+    "validation_fraction",
+    "n_iter_no_change",
+)
+
 _EPILOG = """\
 tables:
   .csv, .tsv and two-dimensional .npy files hold a label and a series in each row, as
@@ -128,6 +143,12 @@ def _new_classifier(options: argparse.Namespace) -> "V2SClassifier":
     preset = options.preset or ("default" if options.mod is None else "paper")
     make = V2SClassifier if preset == "default" else V2SClassifier.from_paper
     classifier = make(verbose=0 if options.quiet else 1, **given)
+    idle = [name for name in _OF_TRAINING if name in given]
+    if idle and classifier.max_epochs == 0:
+        options.usage_error(
+            f"{', '.join(idle)} given, but nothing is trained by gradient; add "
+            "--epochs, or --preset paper"
+        )
     if "mapping_size" in given and classifier.label_mapping in ("linear", "bayesian"):
         options.usage_error(
             f"--mapping-size has no effect on the label mapping "

@@ -137,8 +137,9 @@ def load_source(source: Any, dtype: torch.dtype = torch.float32) -> Any:
         A name of `list_sources`, that of an architecture with ``":untrained"`` behind
         it for random weights, always the same ones (a control),
         ``"torchaudio:NAME"`` or ``"torchaudio:NAME:LAYER"`` for a bundle of
-        ``torchaudio.pipelines`` and a layer of it, the path of a ``.safetensors`` checkpoint, or a module that meets the
-        source contract. A module is copied, the copy is frozen.
+        ``torchaudio.pipelines`` and a layer of it, the path of a ``.safetensors``
+        checkpoint, or a module that meets the source contract. A module is copied, the
+        copy is frozen.
     dtype : torch.dtype, default=torch.float32
         Precision of the weights.
 
