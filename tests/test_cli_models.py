@@ -459,7 +459,7 @@ def test_what_train_cannot_do(
 ) -> None:
     monkeypatch.setenv("AEON_DATA", str(tmp_path))
     (data / "short.txt").write_text("1\n2\n")
-    (data / "sub" / "Folder").mkdir(parents=True)
+    (data / "sub" / "Folder").mkdir(parents=True, exist_ok=True)
     (data / "holes.csv").write_text("1,0.5,nan,0.1\n2,0.1,0.2,0.3\n")
     np.save(data / "cube.npy", np.zeros((4, 2, 3)))
     output = tmp_path / "model.safetensors"
