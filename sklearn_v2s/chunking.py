@@ -2,11 +2,32 @@
 """Many series in passes that fit into the memory of a device."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
+from tqdm import tqdm
 
-__all__ = ["free_bytes", "run_in_chunks"]
+__all__ = ["free_bytes", "run_in_chunks", "showing_progress"]
+
+_SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+@contextmanager
+def showing_progress(shown: bool) -> Iterator[None]:
+    """Let `run_in_chunks` show a bar on standard error, if that is a terminal.
+
+    Parameters
+    ----------
+    shown : bool
+        Whether to.
+    """
+    token = _SHOWN.set(shown)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -64,30 +85,33 @@ def run_in_chunks(
     slice(0, 3, None)
     slice(3, 5, None)
     """
-    start, warned = 0, False
-    while start < count:
-        rows = slice(start, min(count, start + size))
-        reason = None
-        try:
-            run(rows, size)
-        except torch.OutOfMemoryError as error:
-            tried = rows.stop - rows.start
-            if tried == 1:
-                error.add_note(f"Not even one series at a time fits on {device}.")
-                raise
-            reason = str(error).partition("\n")[0]
-        if reason is None:
-            start = rows.stop
-            continue
-        # Not in the handler: the error keeps what the pass had computed so far.
-        size = tried // 2
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        if not warned:
-            warned = True
-            warnings.warn(
-                f"{device} has no memory left for {tried} series in one pass "
-                f"({reason}). Going on with {size} at a time, and fewer if needed.",
-                UserWarning,
-                stacklevel=3,
-            )
+    hidden = None if _SHOWN.get() else True
+    with tqdm(total=count, desc="hearing series", disable=hidden, leave=False) as bar:
+        start, warned = 0, False
+        while start < count:
+            rows = slice(start, min(count, start + size))
+            reason = None
+            try:
+                run(rows, size)
+            except torch.OutOfMemoryError as error:
+                tried = rows.stop - rows.start
+                if tried == 1:
+                    error.add_note(f"Not even one series at a time fits on {device}.")
+                    raise
+                reason = str(error).partition("\n")[0]
+            if reason is None:
+                bar.update(rows.stop - start)
+                start = rows.stop
+                continue
+            # Not in the handler: the error keeps what the pass had computed so far.
+            size = tried // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            if not warned:
+                warned = True
+                warnings.warn(
+                    f"{device} has no memory left for {tried} series in one pass "
+                    f"({reason}). Going on with {size} at a time, and fewer if needed.",
+                    UserWarning,
+                    stacklevel=3,
+                )

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s import persistence
 from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
+from sklearn_v2s.chunking import showing_progress
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS
 from sklearn_v2s.reprogrammed_fit import ReprogrammedFit
 from sklearn_v2s.series import SeriesNormalizer
@@ -117,7 +118,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
     random_state : int, RandomState instance or None, default=None
         Of initial values, dropout, order, validation part and random mapping.
     verbose : int, default=0
-        1 shows a progress bar over the epochs.
+        1 shows progress bars on standard error: over the series that are heard, if that
+        is a terminal, and over the epochs.
     callbacks : list of skorch callbacks, default=None
         Called during training.
 
@@ -387,7 +389,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
                     f"{before.tolist()}, but y has {self.classes_.tolist()}. Set "
                     "warm_start=False to begin anew."
                 )
-            series, fixed = self._prepare(series, codes, weight, continued)
+            with showing_progress(self.verbose > 0):
+                series, fixed = self._prepare(series, codes, weight, continued)
             if self.max_epochs > 0:
                 self._train(series, fixed, codes, weight)
             self._finish()

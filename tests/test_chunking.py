@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes that fit into memory, and what happens where they do not."""
 
+import io
 import re
+import sys
 import warnings
 from itertools import pairwise
 
@@ -10,8 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_v2s.chunking import free_bytes, run_in_chunks
+from sklearn_v2s import V2SClassifier
+from sklearn_v2s.chunking import free_bytes, run_in_chunks, showing_progress
 from sklearn_v2s.reprogramming import _pass_size
+from tests.small import make_series
 
 CPU = torch.device("cpu")
 
@@ -32,6 +36,37 @@ def test_all_rows_once_and_in_order(count, size, room):
     assert done == list(range(count))
     assert len(caught) == (min(count, size) > room)
     assert all(later <= size for size, later in pairwise(sizes))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_shown_where_somebody_asked_and_looks(monkeypatch):
+    for stream, shown, expected in (
+        (Terminal(), True, True),
+        (Terminal(), False, False),
+        (io.StringIO(), True, False),
+    ):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with showing_progress(shown):
+            run_in_chunks(lambda rows, size: None, 5, 2, CPU)
+        assert ("hearing series" in stream.getvalue()) == expected
+        assert ("0/5" in stream.getvalue()) == expected
+        # It ends with the block.
+        before = stream.getvalue()
+        run_in_chunks(lambda rows, size: None, 5, 2, CPU)
+        assert stream.getvalue() == before
+
+
+def test_a_fit_shows_that_it_hears(monkeypatch):
+    X, y = make_series(n=8)
+    for verbose in (0, 1):
+        monkeypatch.setattr(sys, "stderr", stream := Terminal())
+        V2SClassifier(verbose=verbose, random_state=0).fit(X, y).predict(X)
+        # Replicas, tone, wave and slope.
+        assert stream.getvalue().count("0/8") == 4 * verbose
 
 
 def test_the_warning_says_what_happens():
