@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that all tests share."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sklearn_v2s import V2SClassifier
+from tests.small import make_classifier
 from tests.tiny_source import TinySource
 
 
@@ -21,3 +25,9 @@ def shared() -> Path:
 def tiny_source() -> TinySource:
     """Return a source model whose forward pass takes no time."""
     return TinySource()
+
+
+@pytest.fixture
+def make(tiny_source: TinySource) -> Callable[..., V2SClassifier]:
+    """Return a function that makes classifiers on the tiny source."""
+    return partial(make_classifier, tiny_source)

@@ -6,6 +6,14 @@ from typing import Any
 import numpy as np
 
 from sklearn_v2s import V2SClassifier
+from sklearn_v2s.label_mapping import (
+    BayesianLabelMapping,
+    ContiguousLabelMapping,
+    FrequencyLabelMapping,
+    IterativeLabelMapping,
+    LinearLabelMapping,
+    RandomLabelMapping,
+)
 
 # Every parameter that decides a result: the defaults may change.
 SETTING: dict[str, Any] = {
@@ -34,6 +42,15 @@ SETTING: dict[str, Any] = {
     "device": "cpu",
     "random_state": 0,
 }
+MAPPINGS = {
+    "random": RandomLabelMapping,
+    "contiguous": ContiguousLabelMapping,
+    "frequency": FrequencyLabelMapping,
+    "iterative": IterativeLabelMapping,
+    "bayesian": BayesianLabelMapping,
+    "linear": LinearLabelMapping,
+}
+OUTPUT_OF = {name: "logits" for name in MAPPINGS} | {"linear": "embedding"}
 WORDS = {"source_output": "logits", "label_mapping": "random"}
 
 
