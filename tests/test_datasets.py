@@ -34,6 +34,9 @@ TS = """@problemName Pairs
 """
 
 
+NUMBERING = "0,1,2,3,4,5,6,7"
+
+
 def write_text(folder: Path, name: str, file: str, text: str) -> None:
     (folder / name).mkdir(exist_ok=True)
     (folder / name / file).write_text(text, encoding="utf-8")
@@ -147,7 +150,9 @@ def test_refusals(tmp_path: Path):
         ("\ufeff1,2,3\n2,4,5\n", [1, 2], [[2, 3], [4, 5]]),
         ("\ufefflabel,a,b\n1,2,3\n", [1], [[2, 3]]),
         # Names of columns as pandas makes them up.
-        ("0,1,2\n1,8,9\n2,6,7\n", [1, 2], [[8, 9], [6, 7]]),
+        ("0,1,2,3,4,5,6,7\n4,1,2,1,2,1,2,1\n", [4], [[1, 2, 1, 2, 1, 2, 1]]),
+        # Too few to be told from a series.
+        ("0,1,2\n1,8,9\n2,6,7\n", [0, 1, 2], [[1, 2], [8, 9], [6, 7]]),
         # What pandas makes of NaN.
         ("1,2,\n2,,5\n", [1, 2], [[2, np.nan], [np.nan, 5]]),
         ("up,0.5,1\ndown,2, \n", ["up", "down"], [[0.5, 1], [2, np.nan]]),
@@ -165,8 +170,8 @@ def test_tables_of_other_programs(tmp_path: Path, text: str, labels, rows):
     ("text", "labelled", "message"),
     [
         ("0.1,2,3\n0.2,4,5\n0.3,4,5\n", True, "3 different numbers in 3 rows, .*0.1"),
-        (",0,1,2\n0,1,8,9\n", True, "first column has no name.*index=False"),
-        (",0,1,2\n0,1,8,9\n", False, "first column has no name.*index=False"),
+        (f",{NUMBERING}\n0,{NUMBERING}\n", True, "no name.*index=False"),
+        (f",{NUMBERING}\n0,{NUMBERING}\n", False, "no name.*index=False"),
         (",y,a\n0,1,8\n", True, "first column has no name"),
     ],
 )

@@ -20,6 +20,7 @@ _DELIMITERS = {".tsv": "\t", ".csv": ","}
 _DELIMITER_NAMES = {"\t": "tabs", ",": "commas"}
 # With or without the mark that spreadsheets put in front.
 _ENCODING = "utf-8-sig"
+_SHORTEST_NUMBERING = 8
 SUFFIXES = (".ts", *_DELIMITERS, ".npy")
 
 
@@ -234,7 +235,10 @@ def _number_or_nan(text: str) -> float:
 def _is_numbering(first: list[str]) -> bool:
     """Say whether a line is what pandas writes where columns have no names."""
     names = first if first[0] else first[1:]
-    return len(names) > 2 and names == [str(number) for number in range(len(names))]
+    # Fewer could be a series.
+    return len(names) >= _SHORTEST_NUMBERING and names == [
+        str(number) for number in range(len(names))
+    ]
 
 
 def _labels_in_front(path: Path, labels: np.ndarray) -> np.ndarray:
