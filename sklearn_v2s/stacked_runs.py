@@ -11,7 +11,9 @@ from torch import Tensor
 
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.sources.contract import SourceOutputs
-from sklearn_v2s.training import TargetModule
+from sklearn_v2s.target_module import (
+    TargetModule,
+)
 
 __all__ = ["Part", "PartOnDevice", "Run", "SeriesPool", "TrainingPlan"]
 

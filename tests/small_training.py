@@ -12,12 +12,14 @@ from sklearn_v2s.label_mapping import (
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.sources.contract import freeze
-from sklearn_v2s.training import (
+from sklearn_v2s.target_module import (
     LinearHead,
     MatrixHead,
     TargetModule,
-    build_net,
     mapping_input,
+)
+from sklearn_v2s.training import (
+    build_net,
 )
 from tests.tiny_source import TinySource
 

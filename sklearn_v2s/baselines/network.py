@@ -22,13 +22,15 @@ from sklearn_v2s.baselines.modules import Head, Trained
 from sklearn_v2s.devices import resolve_device
 from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
 from sklearn_v2s.training import (
-    EpochAccuracy,
-    EpochProgress,
-    KeepState,
     RowsOnDevice,
     V2SNet,
     keep_batch,
     stratified_validation_rows,
+)
+from sklearn_v2s.training_callbacks import (
+    EpochAccuracy,
+    EpochProgress,
+    KeepState,
 )
 
 __all__ = ["EvenBatches", "NetworkClassifier"]
