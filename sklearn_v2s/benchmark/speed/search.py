@@ -64,6 +64,8 @@ def _search(setting: Setting, max_epochs: int) -> Found:
         # Under the paper's penalty so few epochs lead nowhere: all settings would be
         # guesses, and which of them wins an accident.
         l2=0.0,
+        # Random words say nothing without training: those that answer are taken then.
+        label_mapping="random" if max_epochs else "frequency",
         early_stopping=False,
         device=str(setting.device),
         random_state=setting.seed,
