@@ -22,9 +22,7 @@ from sklearn_v2s.reprogramming import (
 from sklearn_v2s.series_estimator import SeriesEstimator
 from sklearn_v2s.sources.contract import SourceOutputs, independent_copy
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import (
-    mapping_input,
-)
+from sklearn_v2s.target_module import mapping_input
 from sklearn_v2s.views import VIEWS, View, build_views, content_order
 
 __all__ = ["BaseV2S"]

@@ -16,9 +16,7 @@ from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS
 from sklearn_v2s.reprogrammed_fit import ReprogrammedFit
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series_estimator import SeriesClassifier
-from sklearn_v2s.target_module import (
-    SourceOutput,
-)
+from sklearn_v2s.target_module import SourceOutput
 
 __all__ = ["V2SClassifier"]
 

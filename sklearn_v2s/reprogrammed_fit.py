@@ -18,21 +18,9 @@ from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series_estimator import epoch_rows
 from sklearn_v2s.sources.contract import copy_source, independent_copy
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import (
-    LinearHead,
-    MatrixHead,
-    SourceOutput,
-    TargetModule,
-)
-from sklearn_v2s.training import (
-    V2SNet,
-    build_net,
-    stratified_validation_rows,
-)
-from sklearn_v2s.training_callbacks import (
-    EpochAccuracy,
-    KeepState,
-)
+from sklearn_v2s.target_module import LinearHead, MatrixHead, SourceOutput, TargetModule
+from sklearn_v2s.training import V2SNet, build_net, stratified_validation_rows
+from sklearn_v2s.training_callbacks import EpochAccuracy, KeepState
 
 __all__ = ["ReprogrammedFit"]
 

@@ -11,9 +11,7 @@ from torch import Tensor
 
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.sources.contract import SourceOutputs
-from sklearn_v2s.target_module import (
-    TargetModule,
-)
+from sklearn_v2s.target_module import TargetModule
 
 __all__ = ["Part", "PartOnDevice", "Run", "SeriesPool", "TrainingPlan"]
 

@@ -23,9 +23,7 @@ from sklearn_v2s.devices import send
 from sklearn_v2s.reprogramming import Perturbation
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.stacked_runs import PartOnDevice, Run, SeriesPool, TrainingPlan
-from sklearn_v2s.training import (
-    mean_loss,
-)
+from sklearn_v2s.training import mean_loss
 
 __all__ = ["StackedPerturbation", "train_stacked"]
 

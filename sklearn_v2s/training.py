@@ -61,9 +61,7 @@ class RowsOnDevice(Dataset[Any]):
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from sklearn_v2s.training import (
-    RowsOnDevice,
-    )
+    >>> from sklearn_v2s.training import RowsOnDevice
     >>> rows = RowsOnDevice({"series": np.eye(3)}, np.arange(3), torch.zeros(1))
     >>> rows.__getitems__([2, 0])
     ({'series': tensor([[0., 0., 1.],

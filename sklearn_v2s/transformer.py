@@ -12,9 +12,7 @@ from sklearn_v2s.base import BaseV2S
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import check_series
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import (
-    SourceOutput,
-)
+from sklearn_v2s.target_module import SourceOutput
 
 __all__ = ["V2STransformer"]
 

@@ -18,9 +18,7 @@ from sklearn_v2s.target_module import (
     TargetModule,
     mapping_input,
 )
-from sklearn_v2s.training import (
-    build_net,
-)
+from sklearn_v2s.training import build_net
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")

@@ -27,11 +27,7 @@ from sklearn_v2s.training import (
     keep_batch,
     stratified_validation_rows,
 )
-from sklearn_v2s.training_callbacks import (
-    EpochAccuracy,
-    EpochProgress,
-    KeepState,
-)
+from sklearn_v2s.training_callbacks import EpochAccuracy, EpochProgress, KeepState
 
 __all__ = ["EvenBatches", "NetworkClassifier"]
 

@@ -13,10 +13,7 @@ from sklearn_v2s.label_mapping import LinearLabelMapping
 from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.series import check_series
 from sklearn_v2s.sources.contract import SourceOutputs
-from sklearn_v2s.target_module import (
-    MatrixHead,
-    mapping_input,
-)
+from sklearn_v2s.target_module import MatrixHead, mapping_input
 from sklearn_v2s.views import ToneView
 
 __all__ = ["Listeners", "class_number", "hear", "one_series"]

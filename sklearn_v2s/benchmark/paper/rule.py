@@ -31,9 +31,7 @@ from sklearn_v2s.datasets import list_datasets
 from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.reprogramming import collect_outputs
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import (
-    mapping_input,
-)
+from sklearn_v2s.target_module import mapping_input
 
 __all__ = [
     "COLUMNS",

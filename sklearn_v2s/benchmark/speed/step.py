@@ -29,14 +29,8 @@ from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
 from sklearn_v2s.sources.attrnn import AttRNN
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import (
-    MatrixHead,
-    TargetModule,
-)
-from sklearn_v2s.training import (
-    V2SNet,
-    build_net,
-)
+from sklearn_v2s.target_module import MatrixHead, TargetModule
+from sklearn_v2s.training import V2SNet, build_net
 
 __all__ = ["PlainLayers", "measures"]
 
