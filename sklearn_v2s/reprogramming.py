@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from sklearn_v2s.chunking import free_bytes, run_in_chunks
 from sklearn_v2s.devices import send
 from sklearn_v2s.placement import Placement
+from sklearn_v2s.row_parts import pass_in_parts, row_threads
+from sklearn_v2s.sources.compiled import compiled_layers
 from sklearn_v2s.sources.contract import (
     SourceModel,
     SourceOutputs,
@@ -225,7 +227,8 @@ class ReprogrammedSource(nn.Module):
             for parameter in trained:
                 # Whole numbers have no gradient.
                 parameter.requires_grad_(parameter.is_floating_point())
-            yield
+            with row_threads():
+                yield
         finally:
             self.forget_spectra()
             for parameter in trained:
@@ -360,6 +363,32 @@ class ReprogrammedSource(nn.Module):
         SourceOutputs
             Logits of shape (batch, G, K) and embedding of shape (batch, G, d).
         """
+        learned = added, gain
+        if self._passes_in_parts(learned):
+            # As many sounds in a part for any number of perturbations.
+            hear = self._hear_compiled
+            outputs = pass_in_parts(hear, (series, rows), learned, len(added))
+        else:
+            outputs = self._hear(series, rows, *learned)
+        return SourceOutputs(*outputs)
+
+    def _passes_in_parts(self, learned: Sequence[Tensor]) -> bool:
+        """Return whether gradients go through a source of known kind that is frozen."""
+        return (
+            torch.is_grad_enabled()
+            and self.shared is not None
+            and not self.owns_source
+            and learned[0].device.type == "cpu"
+            and any(value.requires_grad for value in learned)
+        )
+
+    def _hear_compiled(self, *heard: Any) -> tuple[Tensor, Tensor]:
+        with compiled_layers():
+            return self._hear(*heard)
+
+    def _hear(
+        self, series: Tensor, rows: Tensor | None, added: Tensor, gain: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if self.shared is None:
             placed = self._place(series)
             if placed.dim() == 2:
@@ -374,7 +403,7 @@ class ReprogrammedSource(nn.Module):
             features = self.shared(self.source.front_end, spectra, added, gain)
             logits, embedding = self.source.network(features.flatten(0, 1))
         shape = len(series), len(added)
-        return SourceOutputs(logits.unflatten(0, shape), embedding.unflatten(0, shape))
+        return logits.unflatten(0, shape), embedding.unflatten(0, shape)
 
 
 def _share_spectrogram(source: Any, placement: Any) -> SharedSpectrogram | None:

@@ -9,7 +9,6 @@ separate trainings that `sklearn_v2s.training` drives by skorch.
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from sklearn_v2s.devices import send
 from sklearn_v2s.reprogramming import Perturbation
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.stacked_runs import PartOnDevice, Run, SeriesPool, TrainingPlan
+from sklearn_v2s.threads import single_threads
 from sklearn_v2s.training import mean_loss
 
 __all__ = ["StackedPerturbation", "train_stacked"]
@@ -145,21 +145,13 @@ def train_stacked(
         for stack in stacks:
             stack.train()
         return
-    before = torch.get_num_threads()
-    threads = ThreadPoolExecutor(
-        n_threads, initializer=torch.set_num_threads, initargs=(1,)
-    )
-    try:
-        with threads:
-            try:
-                for training in [threads.submit(stack.train) for stack in stacks]:
-                    training.result()
-            finally:
-                # Broken off, or all of them are done.
-                stopped.set()
-    finally:
-        # The setting of a thread is also that of threads that begin later.
-        torch.set_num_threads(before)
+    with single_threads(n_threads) as threads:
+        try:
+            for training in [threads.submit(stack.train) for stack in stacks]:
+                training.result()
+        finally:
+            # Broken off, or all of them are done.
+            stopped.set()
 
 
 def _runs_per_pass(delta: Tensor, batch_size: int) -> int:

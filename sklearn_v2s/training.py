@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sklearn_v2s.devices import send
+from sklearn_v2s.row_parts import one_thread
 from sklearn_v2s.target_module import MatrixHead, TargetModule
 from sklearn_v2s.training_callbacks import (
     EpochAccuracy,
@@ -176,6 +177,11 @@ class V2SNet(NeuralNet):
         """Return `l2` times the squared perturbation, and the penalty of the head."""
         delta = self.module_.reprogrammed.perturbation.effective()
         return self.l2 * delta.square().sum() + self.module_.head.penalty()
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Make a step; the cores are for the threads that have rows of their own."""
+        with one_thread():
+            return super().train_step(batch, **fit_params)
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Make the gradients of the loss with the penalties; return that without.

@@ -66,8 +66,11 @@ def test_the_learning_rate_of_the_source(data):
     for name, value in load_source("attrnn").state_dict().items():
         own = own_source(slow).state_dict()[name]
         torch.testing.assert_close(own, value, atol=1e-9, rtol=1e-6)
-    frozen = fine_tuned().set_params(fine_tune=False).fit(*data)
-    np.testing.assert_allclose(slow.perturbation_, frozen.perturbation_, atol=2e-4)
+    # In float64, for Adam makes as large a step of a gradient that is mere rounding.
+    exact = fine_tuned(source_lr=1e-12, precision="float64")
+    frozen = clone(exact).set_params(fine_tune=False).fit(*data)
+    slow = exact.fit(*data)
+    np.testing.assert_allclose(slow.perturbation_, frozen.perturbation_, atol=1e-6)
 
 
 def test_it_can_learn_what_the_perturbation_alone_cannot():

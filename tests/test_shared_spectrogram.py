@@ -63,8 +63,12 @@ def test_features_and_gradients_are_those_of_the_plain_path(name, data):
     )
     front_end = LogMelFrontEnd(FRONT_ENDS[name])
     seed = data.draw(st.integers(0, 99))
+    _, exact = both_paths(front_end, placement, 2, torch.float64, seed)
     fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
-    torch.testing.assert_close(fast[0], plain[0], atol=1e-5, rtol=1e-5)
+    # Where a series and a perturbation nearly cancel, the plain path is not that exact.
+    own_error = float((plain[0] - exact[0]).abs().max())
+    rounding = 1e-5 * (1 + exact[0].abs())
+    assert ((fast[0] - exact[0]).abs() <= rounding.clamp_min(2 * own_error)).all()
     for mine, theirs in zip(fast[1:], plain[1:], strict=True):
         assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 

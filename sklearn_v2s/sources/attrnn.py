@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_v2s.sources.contract import SourceModel, SourceOutputs
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
+from sklearn_v2s.sources.recurrent_layers import recur
 from sklearn_v2s.sources.time_convolutions import convolve_frozen, frozen_on_cpu
 
 __all__ = ["AttRNN", "build_attrnn", "count_parameters"]
@@ -89,8 +90,8 @@ class AttRNN(nn.Module):
 
     def recur(self, features: Tensor) -> SourceOutputs:
         """Return the source outputs of what comes out of the convolutions."""
-        states1, _ = self.lstm1(features)
-        states2, _ = self.lstm2(states1)
+        states1 = recur(features, self.lstm1)
+        states2 = recur(states1, self.lstm2)
         query = self.query(states2[:, -1])
         attention = self.attention((states2 @ query.unsqueeze(-1)).squeeze(-1))
         context = (attention.unsqueeze(1) @ states2).squeeze(1)

@@ -7,12 +7,17 @@ steps are done for a few clips after another, whose maps stay in the cache, and 
 backward pass computes the maps again instead of keeping them.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from sklearn_v2s.sources.compiled import takes_compiled_form
+
+if TYPE_CHECKING:
+    from sklearn_v2s.sources.compiled.convolutions import Kernels
 
 __all__ = ["convolve_frozen", "frozen_on_cpu"]
 
@@ -74,6 +79,7 @@ def convolve_frozen(
     >>> convolve_frozen(torch.zeros(2, 125, 80), *layers).shape
     torch.Size([2, 125, 80])
     """
+    assert conv1.bias is not None
     scale1, shift1 = _affine(norm1)
     scale2, shift2 = _affine(norm2)
     kernel2 = conv2.weight[0, :, :, 0]
@@ -83,8 +89,7 @@ def convolve_frozen(
     offset = functional.conv1d(
         constant, kernel2[None], conv2.bias, padding=kernel2.shape[1] // 2
     )
-    return _TimeConvolutions.apply(
-        features,
+    constants = (
         conv1.weight.flatten(1),
         conv1.bias,
         kernel2 * scale1[:, None],
@@ -92,6 +97,9 @@ def convolve_frozen(
         scale2,
         shift2,
     )
+    if takes_compiled_form(features, *constants):
+        return _CompiledConvolutions.apply(features, *constants)
+    return _TimeConvolutions.apply(features, *constants)
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -145,6 +153,47 @@ class _TimeConvolutions(torch.autograd.Function):
             slopes *= _maps(chunk, kernel1, bias1).sign_()
             rows.copy_(_sum_shifted(flipped1.T @ slopes, chunk.shape[1:]))
         return found, None, None, None, None, None, None
+
+
+class _CompiledConvolutions(torch.autograd.Function):
+    """The same as `_TimeConvolutions`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        kernel1: Tensor,
+        bias1: Tensor,
+        kernel2: Tensor,
+        offset: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+    ) -> Tensor:
+        features = features.detach().contiguous()
+        summed = torch.empty_like(features)
+        read = features, kernel1, bias1, kernel2, offset.flatten()
+        _compiled(features, kernel1).forward(
+            *(value.contiguous().numpy() for value in read), summed.numpy()
+        )
+        ctx.save_for_backward(features, summed, kernel1, bias1, kernel2, scale)
+        return torch.addcmul(shift, summed, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, summed, kernel1, bias1, kernel2, scale = ctx.saved_tensors
+        found = torch.empty_like(features)
+        read = gradient * scale, features, summed, kernel1, bias1, kernel2
+        _compiled(features, kernel1).backward(
+            *(value.contiguous().numpy() for value in read), found.numpy()
+        )
+        return found, None, None, None, None, None, None
+
+
+def _compiled(features: Tensor, kernel: Tensor) -> "Kernels":
+    from sklearn_v2s.sources.compiled.convolutions import compile_kernels
+
+    return compile_kernels(features.shape[2], *kernel.shape)
 
 
 def _shifted(chunk: Tensor, n_taps: int) -> Tensor:

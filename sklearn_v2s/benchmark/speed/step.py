@@ -26,6 +26,7 @@ from sklearn_v2s.benchmark.speed.measure import (
 from sklearn_v2s.label_mapping import RandomLabelMapping
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
+from sklearn_v2s.row_parts import row_threads
 from sklearn_v2s.sources.attrnn import AttRNN
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
@@ -38,8 +39,12 @@ _BATCH, _LENGTH, _SEGMENTS, _CLASSES = 32, 500, 3, 2
 _L2, _LR = 0.04, 0.05
 # What a step spends its time in, by the names that torch gives it on a CPU.
 _OPERATORS = {
-    "recurrent layers, forward": ("aten::mkldnn_rnn_layer",),
-    "recurrent layers, backward": ("aten::mkldnn_rnn_layer_backward",),
+    "recurrent layers, forward": ("aten::mkldnn_rnn_layer", "_CompiledLSTM"),
+    "recurrent layers, backward": (
+        "aten::mkldnn_rnn_layer_backward",
+        "_CompiledLSTMBackward",
+    ),
+    "convolutions": ("_CompiledConvolutions", "_CompiledConvolutionsBackward"),
     "products of matrices": ("aten::mm", "aten::bmm", "aten::baddbmm", "aten::addmm"),
     "transforms": ("aten::_fft_r2c", "aten::_fft_c2r"),
 }
@@ -248,9 +253,12 @@ def _step(setting: Setting, plain_layers: bool) -> Found:
     theirs = other.delta.grad
     assert ours is not None and theirs is not None
     difference = float((ours - theirs).norm() / theirs.norm())
-    (mine, plain), runs = time_in_turns(
-        [our_step, their_step], setting.device, most_runs=setting.sized(MOST_RUNS, 1)
-    )
+    with row_threads():
+        (mine, plain), runs = time_in_turns(
+            [our_step, their_step],
+            setting.device,
+            most_runs=setting.sized(MOST_RUNS, 1),
+        )
     layers = "plain torch layers" if plain_layers else "the network of this package"
     conditions = _conditions(
         setting,
