@@ -16,7 +16,7 @@ from sklearn_v2s.label_mapping.standard_rows import StandardRows
 
 few = settings(max_examples=40, deadline=None)
 each_factorisation = pytest.mark.parametrize(
-    "largest", [0, 10**9], ids=["tridiagonal", "eigenvectors"]
+    "largest", [0, 10**9], ids=["triangular", "eigenvectors"]
 )
 
 
@@ -88,6 +88,71 @@ def test_both_factorisations_agree_where_features_depend_on_each_other(
         assert_allclose(*scores, rtol=1e-5, atol=1e-6)
         scores = [rows.part() @ fit.coef.T for fit in found]
         assert_allclose(*scores, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("n", "d"), [(90, 120), (120, 60)], ids=["wide", "tall"])
+def test_beyond_some_size_some_rows_choose_the_penalty_of_all(n, d, monkeypatch):
+    x, targets, weight = make_rows(n, d, seed=0)
+    # As rows often stand: each of the drawn ones would be of one class at equal steps.
+    targets[:, 0] = np.where(np.arange(n) % 3 == 0, 1.0, -1.0) + 0.1 * x[:, 0]
+    rows = StandardRows(x, weight)
+    alphas = np.logspace(-1, 5, 13)
+    chosen = []
+
+    def note_rows(count):
+        some = draw_rows(count)
+        chosen.append(some)
+        return some
+
+    draw_rows = ridge._some_rows
+    monkeypatch.setattr(ridge, "_some_rows", note_rows)
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 40)
+    found = fit_ridge_path(rows, targets, weight, alphas)
+    (some,) = chosen
+    assert len(np.unique(some)) == 40
+    assert len(np.unique(targets[some, 0] > 0)) == 2
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 10**9)
+    own = rows.part()[some]
+    own -= np.average(own, axis=0, weights=weight[some])
+    sample = StandardRows(own, weight[some])
+    sample.mean[:], sample.scale[:] = 0, 1
+    judge = fit_ridge_path(sample, targets[some], weight[some], alphas)
+    assert found.alpha == judge.alpha
+    # The fit itself, and what is left out of it, are those of all rows.
+    exact = fit_ridge_path(rows, targets, weight, np.array([found.alpha]))
+    assert_allclose(found.coef, exact.coef, rtol=1e-8, atol=1e-11)
+    assert_allclose(found.loo_scores, exact.loo_scores, rtol=1e-8, atol=1e-10)
+
+
+def test_a_subset_of_standard_rows_is_centred():
+    x, _, weight = make_rows(30, 45, seed=2)
+    x[:, 3] = 7.0
+    rows = StandardRows(x, weight)
+    rows.balance([5, 40])
+    taken = np.array([2, 3, 11, 29])
+    some = rows.subset(taken)
+    assert some.shape == (4, 45)
+    expected = rows.part()[taken]
+    expected -= np.average(expected, axis=0, weights=weight[taken])
+    assert_allclose(some.part(), expected, atol=1e-12)
+    by_columns = np.hstack([values for _, values in some.column_parts()])
+    assert_allclose(by_columns, expected, atol=1e-12)
+    # The rows themselves are as they were.
+    assert_allclose(np.average(rows.part(), axis=0, weights=weight), 0, atol=1e-12)
+
+
+def test_where_drawn_rows_may_not_judge_all_rows_do(monkeypatch):
+    x, targets, weight = make_rows(30, 40, seed=0)
+    rows = StandardRows(x, weight)
+    alphas = np.logspace(0, 4, 5)
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 3)
+    judges = np.ones(30)
+    judges[ridge._some_rows(30)] = 0
+    found = fit_ridge_path(rows, targets, weight, alphas, judges)
+    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 10**9)
+    expected = fit_ridge_path(rows, targets, weight, alphas, judges)
+    assert found.alpha == expected.alpha
+    assert_allclose(found.loo_scores, expected.loo_scores, rtol=1e-9, atol=1e-11)
 
 
 def test_a_penalty_lost_in_rounding_gets_the_eigenvectors(monkeypatch):

@@ -2,16 +2,16 @@
 """Ridge regression for a row of penalties, with exact leave-one-out scores.
 
 All penalties share one Gram matrix G, of rows or of features, whichever is the smaller.
-With an orthogonal Q and a matrix M whose inverse is cheap, ``G = Q M Q.T`` gives the
-fit of each penalty, and what each row would get without itself, at the cost of a few
-products. Up to some size M is diagonal (eigenvalues). Beyond, M is tridiagonal: that
-is the first half of the way to the eigenvalues and needs no memory but that of G. Its
-inverse is as exact, unless penalties are within some digits of rounding.
+With its eigenvectors Q, ``G = Q M Q.T`` gives the fit of each penalty, and what each
+row would get without itself, at the cost of a few products. Beyond some size that would
+take most of a fit. There the penalty is chosen on some of the rows; the fit of this one
+penalty to all rows, leave-one-out scores included, needs only a triangular factor of G.
 """
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import blas, lapack
 
 from sklearn_v2s.label_mapping.base import Floats
@@ -21,13 +21,8 @@ __all__ = ["Ridge", "fit_ridge_path"]
 
 # What is left of a row's influence below this is rounding error.
 _NO_INFORMATION = 1e-12
-# Beyond, the eigenvectors take longer than the tridiagonal form, and the memory of
-# several Gram matrices.
+# Of rows, or features if they are fewer: beyond, all eigenvectors cost too much.
 _LARGEST_EIGENPROBLEM = 2000
-# Columns of Q that LAPACK forms together, where its workspace has room for them.
-_BLOCK = 64
-# Rows of Q to solve for at a time: their values for all penalties stay in a cache.
-_CHUNK = 512
 
 
 class Ridge(NamedTuple):
@@ -95,84 +90,37 @@ class _Eigenvectors:
         return self._vectors**2 @ (values / (values + alphas))
 
 
-class _Tridiagonal:
-    """M is tridiagonal. Q takes the place of the Gram matrix in memory.
+class _Triangular:
+    """For one penalty: Q is the identity, and M is G.
 
-    ``Q = diag(1, V)``, for the reduction leaves the first axis where it is.
+    The inverse of the triangular factor of ``G + alpha`` takes the place of the Gram
+    matrix in memory.
     """
 
-    def __init__(self, gram: Floats) -> None:
-        size = len(gram)
-        work, _ = lapack.dsytrd_lwork(size, lower=1)
-        reduced, self._diagonal, self._beside, tau, _ = lapack.dsytrd(
-            gram, lower=1, lwork=int(work), overwrite_a=1
-        )
-        # The reflections stand below the diagonal: moved to where a matrix of one row
-        # and column less has them, without a second matrix.
-        flat = reduced.reshape(-1, order="F")
-        inner = size - 1
-        for column in range(inner):
-            start = column * size + 1
-            flat[column * inner : (column + 1) * inner] = flat[start : start + inner]
-        reflections = flat[: inner * inner].reshape((inner, inner), order="F")
-        self._inner, _, _ = lapack.dorgqr(
-            reflections, tau, lwork=_BLOCK * inner, overwrite_a=1
-        )
+    def __init__(self, gram: Floats, alpha: float) -> None:
+        self._alpha = alpha
+        gram[np.diag_indices_from(gram)] += alpha
+        factor, info = lapack.dpotrf(gram, lower=1, clean=1, overwrite_a=1)
+        assert info == 0, "a penalty beyond rounding makes the matrix definite"
+        self._inverse, _ = lapack.dtrtri(factor, lower=1, overwrite_c=1)
 
     def to_basis(self, vectors: Floats) -> Floats:
-        return np.concatenate([vectors[:1], self._inner.T @ vectors[1:]])
+        return vectors
 
     def from_basis(self, vectors: Floats) -> Floats:
-        inner = np.tensordot(self._inner, vectors[1:], 1)
-        return np.concatenate([vectors[:1], inner])
+        return vectors
 
     def solve(self, vectors: Floats, alphas: Floats) -> Floats:
-        solved = [
-            lapack.dptsv(self._diagonal + alpha, self._beside, vectors)[2]
-            for alpha in alphas
-        ]
-        return np.stack(solved, axis=1)
+        halfway = blas.dtrmm(1.0, self._inverse, vectors, lower=1)
+        return blas.dtrmm(1.0, self._inverse, halfway, lower=1, trans_a=1)[:, None]
 
     def leverage(self, points: Floats, alphas: Floats) -> Floats:
-        return self._quadratic(points, alphas, first=0)
+        halfway = blas.dtrmm(1.0, self._inverse, points.T, lower=1)
+        return np.einsum("ij,ij->j", halfway, halfway)[:, None]
 
     def own_leverage(self, alphas: Floats) -> Floats:
-        corner = np.eye(1, len(self._diagonal))
-        found = np.concatenate(
-            [
-                self._quadratic(corner, alphas, first=0),
-                self._quadratic(self._inner, alphas, first=1),
-            ]
-        )
-        return 1 - alphas * found
-
-    def _quadratic(self, points: Floats, alphas: Floats, first: int) -> Floats:
-        """Return ``p inv(M + alpha) p.T``; `points` are 0 on the axes before `first`.
-
-        These axes are left out of `points`.
-        """
-        # M + alpha = L D L.T with a bidiagonal L, so that p = L u gives u D^-1 u.T.
-        diagonal = self._diagonal[:, None] + alphas
-        pivots = np.empty_like(diagonal)
-        ratios = np.zeros_like(diagonal)
-        pivots[0] = diagonal[0]
-        for axis in range(1, len(diagonal)):
-            beside = self._beside[axis - 1]
-            ratios[axis] = beside / pivots[axis - 1]
-            pivots[axis] = diagonal[axis] - beside * ratios[axis]
-        inverses, ratios = 1 / pivots[first:, :, None], ratios[first:, :, None]
-        found = np.empty((len(points), len(alphas)))
-        for start in range(0, len(points), _CHUNK):
-            axes = points[start : start + _CHUNK].T
-            total, solved, square = np.zeros((3, len(alphas), axes.shape[1]))
-            for point, inverse, ratio in zip(axes, inverses, ratios, strict=True):
-                np.multiply(solved, ratio, out=square)
-                np.subtract(point, square, out=solved)
-                np.multiply(solved, solved, out=square)
-                np.multiply(square, inverse, out=square)
-                total += square
-            found[start : start + _CHUNK] = total.T
-        return found
+        diagonal = np.einsum("ij,ij->j", self._inverse, self._inverse)
+        return 1 - self._alpha * diagonal[:, None]
 
 
 def fit_ridge_path(
@@ -201,7 +149,8 @@ def fit_ridge_path(
     -------
     Ridge
         Of the penalty with the least squared leave-one-out error, weighted by `judges`;
-        of equally good ones the largest.
+        of equally good ones the largest. Of more than 2,000 rows with more than 2,000
+        features, 2,000 rows choose the penalty.
 
     References
     ----------
@@ -218,6 +167,12 @@ def fit_ridge_path(
     0.5
     """
     n, d = rows.shape
+    judges = weight if judges is None else judges
+    if min(n, d) > _LARGEST_EIGENPROBLEM and len(alphas) > 1:
+        some = _some_rows(n)
+        if judges[some].any():
+            sample = rows.subset(some), targets[some], weight[some]
+            alphas = np.array([fit_ridge_path(*sample, alphas, judges[some]).alpha])
     root = np.sqrt(weight)
     intercept = weight @ targets / weight.sum()
     centred = (targets - intercept) * root[:, None]
@@ -241,7 +196,6 @@ def fit_ridge_path(
             residuals[part] = centred[part, None] - np.tensordot(points, shrunk, 1)
             leverage[part] = factors.leverage(points, alphas)
     residuals /= root[:, None, None]
-    judges = weight if judges is None else judges
     index, loo_scores = _best(residuals, leverage, targets, weight, judges)
     dual = factors.from_basis(shrunk[:, index])
     coef = dual.T
@@ -250,6 +204,13 @@ def fit_ridge_path(
         for part, values in rows.column_parts():
             coef[:, part] = (dual * root[:, None]).T @ values
     return Ridge(float(alphas[index]), coef, intercept, loo_scores)
+
+
+def _some_rows(n: int) -> npt.NDArray[np.intp]:
+    """Return as many of n rows as an eigenproblem may have, always the same."""
+    # Drawn, for rows at equal distances may be of one class.
+    rng = np.random.default_rng(0)
+    return np.sort(rng.choice(n, _LARGEST_EIGENPROBLEM, replace=False))
 
 
 def _gram(rows: StandardRows, root: Floats, wide: bool) -> Floats:
@@ -273,8 +234,8 @@ def _gram(rows: StandardRows, root: Floats, wide: bool) -> Floats:
 def _factorise(gram: Floats, largest: int, alphas: Floats) -> _Factors:
     # A penalty that is lost in rounding needs to know which eigenvalues are zero.
     safe = alphas[0] > np.trace(gram) * largest * np.finfo(float).eps
-    if len(gram) > _LARGEST_EIGENPROBLEM and safe:
-        return _Tridiagonal(gram)
+    if len(gram) > _LARGEST_EIGENPROBLEM and len(alphas) == 1 and safe:
+        return _Triangular(gram, float(alphas[0]))
     return _Eigenvectors(gram, largest)
 
 

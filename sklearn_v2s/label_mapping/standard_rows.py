@@ -7,9 +7,11 @@ to nothing.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from sklearn_v2s.label_mapping.base import Floats
 
@@ -183,6 +185,33 @@ class StandardRows:
         part -= self.offset[columns]
         part *= self.share[columns]
         return part
+
+    def subset(self, taken: npt.NDArray[np.intp]) -> "StandardRows":
+        """Return some of the rows, as they are fitted to, but with a mean of 0.
+
+        Parameters
+        ----------
+        taken : ndarray of int
+            Which.
+
+        Returns
+        -------
+        StandardRows
+            With a copy of their features.
+        """
+        some = copy(self)
+        some._rows, some._weight = self._rows[taken], self._weight[taken]
+        some._lengths = [(block, length[taken]) for block, length in self._lengths]
+        some.shape = some._rows.shape
+        some.offset = self.offset.copy()
+        total = some._weight.sum()
+        for columns, values in some.column_parts():
+            mean = some._weight @ values / total
+            share = self.share[columns]
+            some.offset[columns] += np.divide(
+                mean, share, out=np.zeros_like(mean), where=share > 0
+            )
+        return some
 
     def column_parts(self) -> Iterator[tuple[slice, Floats]]:
         """Yield columns, a few at a time, and their values."""
