@@ -365,9 +365,7 @@ class ReprogrammedSource(nn.Module):
         """
         learned = added, gain
         if self._passes_in_parts(learned):
-            # As many sounds in a part for any number of perturbations.
-            hear = self._hear_compiled
-            outputs = pass_in_parts(hear, (series, rows), learned, len(added))
+            outputs = pass_in_parts(self._hear_compiled, (series, rows), learned)
         else:
             outputs = self._hear(series, rows, *learned)
         return SourceOutputs(*outputs)

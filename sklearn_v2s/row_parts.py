@@ -23,8 +23,9 @@ __all__ = ["one_thread", "pass_in_parts", "row_threads"]
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-# Sounds of a part. Always the same, so that results do not depend on the threads.
-_SOUNDS = 16
+# Rows of a part. Always the same, so that sums are formed in the same order for any
+# number of threads and of perturbations that are heard at once.
+_ROWS = 16
 # The threads that `row_threads` started for a thread.
 _started = threading.local()
 
@@ -75,7 +76,6 @@ def pass_in_parts(
     source: Callable[..., Sequence[Tensor]],
     rows: Sequence[Tensor | None],
     learned: Sequence[Tensor],
-    sounds_per_row: int = 1,
 ) -> tuple[Tensor, ...]:
     """Return ``source(*rows, *learned)``, computed for some of the rows at a time.
 
@@ -88,8 +88,6 @@ def pass_in_parts(
         What differs between the rows, without gradients.
     learned : sequence of Tensor
         What all rows share, with gradients or without.
-    sounds_per_row : int, default=1
-        How many sounds the source hears for each row.
 
     Returns
     -------
@@ -108,8 +106,7 @@ def pass_in_parts(
     >>> products[3], factor.grad
     (tensor(6., grad_fn=<SelectBackward0>), tensor(780.))
     """
-    size = max(1, _SOUNDS // sounds_per_row)
-    return _Parts.apply(source, rows, size, *learned)
+    return _Parts.apply(source, rows, *learned)
 
 
 class _Parts(torch.autograd.Function):
@@ -118,11 +115,10 @@ class _Parts(torch.autograd.Function):
         ctx: Any,
         source: Callable[..., Sequence[Tensor]],
         rows: Sequence[Tensor | None],
-        size: int,
         *learned: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.size, ctx.threads = size, getattr(_started, "threads", None)
+        ctx.threads = getattr(_started, "threads", None)
         ctx.wanted = [value.requires_grad for value in learned]
 
         def run(part: Sequence[Tensor | None]) -> tuple[list[Tensor], Sequence[Tensor]]:
@@ -133,9 +129,9 @@ class _Parts(torch.autograd.Function):
             with torch.enable_grad():
                 return own, source(*part, *own)
 
-        n_parts = -(-len(next(of for of in rows if of is not None)) // size)
+        n_parts = -(-len(next(of for of in rows if of is not None)) // _ROWS)
         parts = zip(
-            *([None] * n_parts if of is None else of.split(size) for of in rows),
+            *([None] * n_parts if of is None else of.split(_ROWS) for of in rows),
             strict=True,
         )
         ctx.parts = _each(run, parts, ctx.threads)
@@ -147,7 +143,7 @@ class _Parts(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         known = [index for index, given in enumerate(gradients) if given is not None]
         above = zip(
-            *(of.split(ctx.size) for of in gradients if of is not None), strict=True
+            *(of.split(_ROWS) for of in gradients if of is not None), strict=True
         )
 
         def run(task: tuple[Any, Sequence[Tensor]]) -> Sequence[Tensor]:
@@ -164,7 +160,7 @@ class _Parts(torch.autograd.Function):
         found = _each(run, zip(ctx.parts, above, strict=True), ctx.threads)
         sums = (torch.stack(of_parts).sum(0) for of_parts in zip(*found, strict=True))
         learned = (next(sums) if wanted else None for wanted in ctx.wanted)
-        return None, None, None, *learned
+        return None, None, *learned
 
 
 def _each(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast path through the front end, against the plain one."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from sklearn_v2s.reprogramming import (
     collect_outputs,
 )
 from sklearn_v2s.sources import load_source
+from sklearn_v2s.sources.compiled import compiled_layers
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
 from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
@@ -50,10 +53,11 @@ def both_paths(front_end, placement, n_groups=1, dtype=torch.float32, seed=0):
     return found
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", FRONT_ENDS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_features_and_gradients_are_those_of_the_plain_path(name, data):
+def test_features_and_gradients_are_those_of_the_plain_path(name, compiled, data):
     n_channels = data.draw(st.integers(1, 3))
     n_timepoints = data.draw(st.integers(1, 3000))
     fits = (KAPRE.input_length // n_channels) // n_timepoints
@@ -64,13 +68,57 @@ def test_features_and_gradients_are_those_of_the_plain_path(name, data):
     front_end = LogMelFrontEnd(FRONT_ENDS[name])
     seed = data.draw(st.integers(0, 99))
     _, exact = both_paths(front_end, placement, 2, torch.float64, seed)
-    fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
+    with compiled_layers() if compiled else nullcontext():
+        fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
     # Where a series and a perturbation nearly cancel, the plain path is not that exact.
     own_error = float((plain[0] - exact[0]).abs().max())
     rounding = 1e-5 * (1 + exact[0].abs())
     assert ((fast[0] - exact[0]).abs() <= rounding.clamp_min(2 * own_error)).all()
     for mine, theirs in zip(fast[1:], plain[1:], strict=True):
         assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+def test_compiled_sums_of_silence_have_no_slope():
+    # Magnitudes, whose slope is not defined there.
+    front_end = LogMelFrontEnd(FRONT_ENDS["speech-cmd-recognition"])
+    assert front_end.config.power == 1.0
+    placement = ReplicaPlacement(KAPRE.input_length, 1, 300, 2)
+    shared = SharedSpectrogram(front_end.config, placement.mask())
+    spectra = shared.transform(front_end, placement.place(torch.zeros(2, 1, 300)))
+    delta = torch.zeros(1, KAPRE.input_length, requires_grad=True)
+    found = []
+    for context in (compiled_layers(), nullcontext()):
+        with context:
+            bands = shared.mel(front_end, spectra, delta, torch.ones(1))
+        (gradient,) = torch.autograd.grad(bands.sum(), delta)
+        found.append((bands, gradient))
+        assert torch.equal(gradient, torch.zeros_like(gradient))
+    assert torch.equal(found[0][0], found[1][0])
+
+
+@pytest.mark.parametrize("own_series", [False, True])
+def test_compiled_sums_of_series_that_each_perturbation_has_for_itself(own_series):
+    front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
+    placement = ReplicaPlacement(KAPRE.input_length, 1, 300, 2)
+    shared = SharedSpectrogram(front_end.config, placement.mask())
+    rng = torch.Generator().manual_seed(0)
+    series = torch.randn(3, 2, 1, 300, generator=rng)
+    if not own_series:
+        series = series[:, :1].expand(-1, 2, -1, -1)
+    placed = placement.place(series.flatten(0, 1)).unflatten(0, (3, 2))
+    spectra = shared.transform(front_end, placed if own_series else placed[:, 0])
+    delta = torch.randn(2, KAPRE.input_length, generator=rng).requires_grad_()
+    gain = torch.tensor([0.5, 2.0], requires_grad=True)
+    found = []
+    for context in (compiled_layers(), nullcontext()):
+        with context:
+            bands = shared.mel(front_end, spectra, delta, gain)
+        above = torch.randn(bands.shape, generator=torch.Generator().manual_seed(1))
+        gradients = torch.autograd.grad(bands, (delta, gain), above)
+        found.append([bands, *gradients])
+    assert found[0][0].grad_fn is not found[1][0].grad_fn
+    for mine, theirs in zip(*found, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)

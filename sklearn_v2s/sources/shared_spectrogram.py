@@ -4,17 +4,19 @@
 The short-time Fourier transform is linear: the spectrogram of a placed series plus a
 perturbation is the sum of both spectrograms. That of the series never changes, and is
 zero in all frames that no replica touches; that of the perturbation is the same for all
-series. So a training step transforms one waveform instead of a batch of them, and its
-backward pass too; frames that no replica touches are computed once.
+series. So a pass of a training transforms one waveform instead of a batch of them, and
+its backward pass too; frames that no replica touches are computed once.
 """
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sklearn_v2s.sources.compiled import takes_compiled_form
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
 
 __all__ = ["SharedSpectrogram"]
@@ -44,7 +46,8 @@ class SharedSpectrogram(nn.Module):
     --------
     >>> import torch
     >>> from sklearn_v2s.placement import ReplicaPlacement
-    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
+    >>> from sklearn_v2s.sources.compiled import takes_compiled_form
+    from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
     >>> from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
     >>> front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
     >>> placement = ReplicaPlacement(16000, n_channels=1, n_timepoints=140)
@@ -149,13 +152,12 @@ class SharedSpectrogram(nn.Module):
         added = torch.stack([bins_last.real, bins_last.imag], dim=-3)
         if spectra.dim() == 4:
             spectra = spectra.unsqueeze(1)
-        mel = _MelOfSums.apply(
-            spectra.expand(-1, len(perturbation), -1, -1, -1),
-            added,
-            gain,
-            front_end.filter_bank,
-            front_end.config.power,
-        )
+        filters, power = front_end.filter_bank, front_end.config.power
+        if takes_compiled_form(added, spectra, filters):
+            mel = _CompiledMelOfSums.apply(spectra, added, gain, filters, power)
+        else:
+            spectra = spectra.expand(-1, len(perturbation), -1, -1, -1)
+            mel = _MelOfSums.apply(spectra, added, gain, filters, power)
         rest = front_end.mel(spectrum.index_select(-1, self._untouched))
         rest = rest.expand(len(spectra), -1, -1, -1)
         return torch.cat([mel, rest], dim=2).index_select(2, self._order)
@@ -209,6 +211,45 @@ class _MelOfSums(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 slope_gain += (sums * spectra[rows]).sum((0, 2, 3, 4))
         return None, slope_added, slope_gain, None, None
+
+
+class _CompiledMelOfSums(torch.autograd.Function):
+    """The same as `_MelOfSums`, of spectra that need not be expanded."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        spectra: Tensor,
+        added: Tensor,
+        gain: Tensor,
+        filters: Tensor,
+        power: float,
+    ) -> Tensor:
+        from sklearn_v2s.sources.compiled import mel
+
+        ctx.save_for_backward(spectra, added, gain, filters)
+        ctx.magnitude = power == 1.0
+        shape = len(spectra), len(added), spectra.shape[3], len(filters)
+        bands = spectra.new_empty(shape)
+        read = [_array(value) for value in (spectra, added, gain, filters)]
+        mel.forward(*read, ctx.magnitude, bands.numpy())  # type: ignore[call-arg, arg-type]
+        return bands
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        from sklearn_v2s.sources.compiled import mel
+
+        _, added, gain, _ = ctx.saved_tensors
+        slopes = torch.empty_like(added), torch.empty_like(gain)
+        read = [_array(value) for value in (gradient, *ctx.saved_tensors)]
+        into = [of.numpy() for of in slopes]
+        mel.backward(*read, ctx.magnitude, *into)  # type: ignore[call-arg, arg-type]
+        return None, *slopes, None, None
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()
 
 
 def _sums(spectra: Tensor, added: Tensor, gain: Tensor) -> Tensor:
