@@ -28,6 +28,7 @@ from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
 from sklearn_v2s.row_parts import row_threads
 from sklearn_v2s.sources.attrnn import AttRNN
+from sklearn_v2s.sources.compiled import compiled_layers
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.target_module import MatrixHead, TargetModule
@@ -287,9 +288,9 @@ def _front_end(setting: Setting) -> Found:
 
     def our_pass() -> Tensor:
         perturbation = ours.perturbation
-        bands = shared.mel(front_end, spectra, perturbation.added(), perturbation.gain)[
-            :, 0
-        ].transpose(1, 2)
+        added, gain = perturbation.added(), perturbation.gain
+        with compiled_layers():
+            bands = shared.mel(front_end, spectra, added, gain)[:, 0].transpose(1, 2)
         (gradient,) = torch.autograd.grad(bands, perturbation.delta, slope)
         return gradient
 
