@@ -46,8 +46,7 @@ class SharedSpectrogram(nn.Module):
     --------
     >>> import torch
     >>> from sklearn_v2s.placement import ReplicaPlacement
-    >>> from sklearn_v2s.sources.compiled import takes_compiled_form
-    from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
+    >>> from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
     >>> from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
     >>> front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
     >>> placement = ReplicaPlacement(16000, n_channels=1, n_timepoints=140)
