@@ -118,7 +118,6 @@ class _Parts(torch.autograd.Function):
         *learned: Tensor,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.threads = getattr(_started, "threads", None)
         ctx.wanted = [value.requires_grad for value in learned]
 
         def run(part: Sequence[Tensor | None]) -> tuple[list[Tensor], Sequence[Tensor]]:
@@ -134,7 +133,7 @@ class _Parts(torch.autograd.Function):
             *([None] * n_parts if of is None else of.split(_ROWS) for of in rows),
             strict=True,
         )
-        ctx.parts = _each(run, parts, ctx.threads)
+        ctx.parts = _each(run, parts)
         outputs = zip(*(outputs for _, outputs in ctx.parts), strict=True)
         return tuple(torch.cat(of_parts).detach() for of_parts in outputs)
 
@@ -157,14 +156,13 @@ class _Parts(torch.autograd.Function):
                 retain_graph=True,
             )
 
-        found = _each(run, zip(ctx.parts, above, strict=True), ctx.threads)
+        found = _each(run, zip(ctx.parts, above, strict=True))
         sums = (torch.stack(of_parts).sum(0) for of_parts in zip(*found, strict=True))
         learned = (next(sums) if wanted else None for wanted in ctx.wanted)
         return None, None, *learned
 
 
-def _each(
-    call: Callable[[_Task], _Result], tasks: Iterable[_Task], threads: Any
-) -> list[_Result]:
+def _each(call: Callable[[_Task], _Result], tasks: Iterable[_Task]) -> list[_Result]:
     """Return what each task gives, in their order."""
+    threads = getattr(_started, "threads", None)
     return list(map(call, tasks) if threads is None else threads.map(call, tasks))

@@ -103,6 +103,8 @@ def test_lstm(size, batch, n_frames, scale, seed):
 def test_convolutions(batch, n_frames, seed):
     layers = make_convolutions(seed)
     features = make_features(batch, n_frames, 6, seed=seed)
+    weights = [weight for layer in layers for weight in layer.parameters()]
+    assert takes_compiled_form(features, *weights)
     exact = [copy.deepcopy(layer).double() for layer in layers]
 
     def plain(x):
@@ -196,19 +198,22 @@ def test_who_takes_the_plain_path(monkeypatch):
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_numba_is_not_imported_where_nothing_is_trained():
+def test_numba_is_imported_only_where_something_is_trained():
     code = """
 import sys
 import numpy as np
 from sklearn_v2s import V2SClassifier
 X = np.random.default_rng(0).normal(size=(8, 30))
-V2SClassifier(random_state=0).fit(X, np.arange(8) % 2).predict(X)
+y = np.arange(8) % 2
+V2SClassifier(random_state=0).fit(X, y).predict(X)
+print("numba" in sys.modules)
+V2SClassifier.from_paper(max_epochs=1, random_state=0).fit(X, y)
 print("numba" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "False"
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_compiles_without_a_folder_for_its_files(monkeypatch):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_v2s import V2SClassifier
+from sklearn_v2s.reprogramming import ReprogrammedSource
 from sklearn_v2s.row_parts import one_thread, pass_in_parts, row_threads
 from sklearn_v2s.threads import single_threads
 
@@ -144,7 +145,16 @@ def test_single_threads():
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_a_training_does_not_depend_on_the_threads(early_stopping):
+def test_a_training_does_not_depend_on_the_threads(early_stopping, monkeypatch):
+    hear = ReprogrammedSource._hear
+    heard_by = set()
+
+    def noted(self, *heard):
+        if torch.is_grad_enabled():
+            heard_by.add(threading.get_ident())
+        return hear(self, *heard)
+
+    monkeypatch.setattr(ReprogrammedSource, "_hear", noted)
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2
     X = rng.normal(size=(40, 30)) + y[:, None]
@@ -160,7 +170,9 @@ def test_a_training_does_not_depend_on_the_threads(early_stopping):
                 early_stopping=early_stopping,
                 random_state=0,
             )
+            heard_by.clear()
             fitted.append(classifier.fit(X, y))
+            assert (threading.get_ident() in heard_by) == (n_threads == 1)
             assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)

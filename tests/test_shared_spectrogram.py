@@ -17,6 +17,7 @@ from sklearn_v2s.reprogramming import (
 )
 from sklearn_v2s.sources import load_source
 from sklearn_v2s.sources.compiled import compiled_layers
+from sklearn_v2s.sources.compiled import mel as compiled_mel
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
 from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
@@ -26,6 +27,16 @@ KAPRE = FRONT_ENDS["kapre"]
 
 def generators(n_groups):
     return [torch.Generator().manual_seed(seed) for seed in range(n_groups)]
+
+
+def noting(called, name):
+    kernel = getattr(compiled_mel, name)
+
+    def note(*arrays):
+        called.append(name)
+        kernel(*arrays)
+
+    return note
 
 
 def both_paths(front_end, placement, n_groups=1, dtype=torch.float32, seed=0):
@@ -70,10 +81,13 @@ def test_features_and_gradients_are_those_of_the_plain_path(name, compiled, data
     _, exact = both_paths(front_end, placement, 2, torch.float64, seed)
     with compiled_layers() if compiled else nullcontext():
         fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
-    # Where a series and a perturbation nearly cancel, the plain path is not that exact.
-    own_error = float((plain[0] - exact[0]).abs().max())
+    # Where a series and a perturbation nearly cancel, the plain path is not exact to
+    # 1e-5 itself, and there the fast one has to be as exact as that is elsewhere.
     rounding = 1e-5 * (1 + exact[0].abs())
-    assert ((fast[0] - exact[0]).abs() <= rounding.clamp_min(2 * own_error)).all()
+    own_error = (plain[0] - exact[0]).abs()
+    error = (fast[0] - exact[0]).abs()
+    assert (error <= rounding.clamp_min(2 * float(own_error.max()))).all()
+    assert ((fast[0] - plain[0]).abs() <= rounding).double().mean() > 0.999
     for mine, theirs in zip(fast[1:], plain[1:], strict=True):
         assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
@@ -97,7 +111,12 @@ def test_compiled_sums_of_silence_have_no_slope():
 
 
 @pytest.mark.parametrize("own_series", [False, True])
-def test_compiled_sums_of_series_that_each_perturbation_has_for_itself(own_series):
+def test_compiled_sums_of_series_that_each_perturbation_has_for_itself(
+    own_series, monkeypatch
+):
+    called = []
+    for name in ("forward", "backward"):
+        monkeypatch.setattr(compiled_mel, name, noting(called, name))
     front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
     placement = ReplicaPlacement(KAPRE.input_length, 1, 300, 2)
     shared = SharedSpectrogram(front_end.config, placement.mask())
@@ -116,7 +135,7 @@ def test_compiled_sums_of_series_that_each_perturbation_has_for_itself(own_serie
         above = torch.randn(bands.shape, generator=torch.Generator().manual_seed(1))
         gradients = torch.autograd.grad(bands, (delta, gain), above)
         found.append([bands, *gradients])
-    assert found[0][0].grad_fn is not found[1][0].grad_fn
+    assert called == ["forward", "backward"]
     for mine, theirs in zip(*found, strict=True):
         assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 

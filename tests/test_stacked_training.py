@@ -73,8 +73,9 @@ common = st.fixed_dictionaries(
         "l2": st.sampled_from([0.0, 0.02]),
         "early_stopping": st.booleans(),
         "n_iter_no_change": st.integers(1, 2),
-        # The larger one makes steps that validate worse, and stops early.
-        "lr": st.sampled_from([0.02, 0.5]),
+        # The larger one makes steps that validate worse, and stops early. Still larger
+        # ones let rounding alone grow to 1e-10.
+        "lr": st.sampled_from([0.02, 0.2]),
     }
 )
 
@@ -99,17 +100,15 @@ def test_runs_side_by_side_equal_runs_alone(of_runs, of_all, runs_per_pass):
     rows = [np.flatnonzero(fold) for _, fold in of_runs]
     runs = [prepare(*pair) for pair in zip(alone, rows, strict=True)]
     train_stacked(runs, plan_of(alone[0]), runs_per_pass)
-    # Rounding grows with the steps, of which the larger ones go astray.
-    atol = 1e-10 if of_all["lr"] < 0.1 else 1e-9
     for run, classifier, chosen in zip(runs, alone, rows, strict=True):
         classifier.fit(X[chosen], Y[chosen])
         found = run.module.reprogrammed.perturbation
         expected = classifier.net_.module_.reprogrammed.perturbation
         for one, other in ((found.delta, expected.delta), (found.gain, expected.gain)):
-            torch.testing.assert_close(one, other, rtol=0, atol=atol)
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
         assert len(run.history) == classifier.n_iter_
         for row, known in zip(run.history, classifier.history_, strict=True):
-            assert row == pytest.approx({name: known[name] for name in row}, abs=atol)
+            assert row == pytest.approx({name: known[name] for name in row}, abs=1e-10)
 
 
 @pytest.mark.parametrize("runs_per_pass", [1, 4])

@@ -8,6 +8,7 @@ series. So a pass of a training transforms one waveform instead of a batch of th
 its backward pass too; frames that no replica touches are computed once.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -152,11 +153,8 @@ class SharedSpectrogram(nn.Module):
         if spectra.dim() == 4:
             spectra = spectra.unsqueeze(1)
         filters, power = front_end.filter_bank, front_end.config.power
-        if takes_compiled_form(added, spectra, filters):
-            mel = _CompiledMelOfSums.apply(spectra, added, gain, filters, power)
-        else:
-            spectra = spectra.expand(-1, len(perturbation), -1, -1, -1)
-            mel = _MelOfSums.apply(spectra, added, gain, filters, power)
+        compiled = takes_compiled_form(added, spectra, filters)
+        mel = _MelOfSums.apply(compiled, spectra, added, gain, filters, power)
         rest = front_end.mel(spectrum.index_select(-1, self._untouched))
         rest = rest.expand(len(spectra), -1, -1, -1)
         return torch.cat([mel, rest], dim=2).index_select(2, self._order)
@@ -172,92 +170,96 @@ class _MelOfSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        compiled: bool,
         spectra: Tensor,
         added: Tensor,
         gain: Tensor,
         filters: Tensor,
         power: float,
     ) -> Tensor:
-        ctx.save_for_backward(spectra, added, gain, filters)
-        ctx.power = power
-        batch, groups, _, frames, _ = spectra.shape
-        mel = spectra.new_empty(batch, groups, frames, len(filters))
-        for rows in _chunks(spectra):
-            sums = _sums(spectra[rows], added, gain)
-            energy = sums.square_().sum(2)
-            if power == 1.0:
-                energy = energy.sqrt_()
-            torch.matmul(energy, filters.T, out=mel[rows])
+        read = spectra, added, gain, filters
+        shape = len(spectra), len(added), spectra.shape[3], len(filters)
+        mel = spectra.new_empty(shape)
+        magnitude = power == 1.0
+        if compiled:
+            _kernels().forward(*_arrays(read), magnitude, mel.numpy())
+        else:
+            _forward(*read, magnitude, mel)
+        ctx.compiled, ctx.magnitude = compiled, magnitude
+        ctx.save_for_backward(*read)
         return mel
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         spectra, added, gain, filters = ctx.saved_tensors
-        slope_added = torch.zeros_like(added)
-        slope_gain = torch.zeros_like(gain)
-        for rows in _chunks(spectra):
-            sums = _sums(spectra[rows], added, gain)
-            slope = gradient[rows] @ filters
-            if ctx.power == 1.0:
-                # The magnitude has no slope at silence; 0 is torch's choice as well.
-                size = sums.square().sum(2).sqrt_()
-                slope = torch.where(size > 0, slope / size, 0.0)
-            else:
-                slope = slope.mul_(2.0)
-            sums *= slope.unsqueeze(2)
-            slope_added += sums.sum(0)
-            if ctx.needs_input_grad[2]:
-                slope_gain += (sums * spectra[rows]).sum((0, 2, 3, 4))
-        return None, slope_added, slope_gain, None, None
+        read = gradient, spectra, added, gain, filters
+        slopes = torch.zeros_like(added), torch.zeros_like(gain)
+        if ctx.compiled:
+            _kernels().backward(*_arrays(read), ctx.magnitude, *_arrays(slopes))
+        else:
+            of_gain = slopes[1] if ctx.needs_input_grad[3] else None
+            _backward(*read, ctx.magnitude, slopes[0], of_gain)
+        return None, None, *slopes, None, None
 
 
-class _CompiledMelOfSums(torch.autograd.Function):
-    """The same as `_MelOfSums`, of spectra that need not be expanded."""
+def _kernels() -> Any:
+    from sklearn_v2s.sources.compiled import mel
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        spectra: Tensor,
-        added: Tensor,
-        gain: Tensor,
-        filters: Tensor,
-        power: float,
-    ) -> Tensor:
-        from sklearn_v2s.sources.compiled import mel
-
-        ctx.save_for_backward(spectra, added, gain, filters)
-        ctx.magnitude = power == 1.0
-        shape = len(spectra), len(added), spectra.shape[3], len(filters)
-        bands = spectra.new_empty(shape)
-        read = [_array(value) for value in (spectra, added, gain, filters)]
-        mel.forward(*read, ctx.magnitude, bands.numpy())  # type: ignore[call-arg, arg-type]
-        return bands
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from sklearn_v2s.sources.compiled import mel
-
-        _, added, gain, _ = ctx.saved_tensors
-        slopes = torch.empty_like(added), torch.empty_like(gain)
-        read = [_array(value) for value in (gradient, *ctx.saved_tensors)]
-        into = [of.numpy() for of in slopes]
-        mel.backward(*read, ctx.magnitude, *into)  # type: ignore[call-arg, arg-type]
-        return None, *slopes, None, None
+    return mel
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+def _forward(
+    spectra: Tensor,
+    added: Tensor,
+    gain: Tensor,
+    filters: Tensor,
+    magnitude: bool,
+    mel: Tensor,
+) -> None:
+    for rows in _chunks(spectra, added):
+        energy = _sums(spectra[rows], added, gain).square_().sum(2)
+        if magnitude:
+            energy = energy.sqrt_()
+        torch.matmul(energy, filters.T, out=mel[rows])
+
+
+def _backward(
+    gradient: Tensor,
+    spectra: Tensor,
+    added: Tensor,
+    gain: Tensor,
+    filters: Tensor,
+    magnitude: bool,
+    of_added: Tensor,
+    of_gain: Tensor | None,
+) -> None:
+    for rows in _chunks(spectra, added):
+        sums = _sums(spectra[rows], added, gain)
+        slope = gradient[rows] @ filters
+        if magnitude:
+            # The magnitude has no slope at silence; 0 is torch's choice as well.
+            size = sums.square().sum(2).sqrt_()
+            slope = torch.where(size > 0, slope / size, 0.0)
+        else:
+            slope = slope.mul_(2.0)
+        sums *= slope.unsqueeze(2)
+        of_added += sums.sum(0)
+        if of_gain is not None:
+            of_gain += (sums * spectra[rows]).sum((0, 2, 3, 4))
 
 
 def _sums(spectra: Tensor, added: Tensor, gain: Tensor) -> Tensor:
     return torch.addcmul(added, spectra, gain[:, None, None, None])
 
 
-def _chunks(spectra: Tensor) -> list[slice]:
+def _chunks(spectra: Tensor, added: Tensor) -> list[slice]:
     batch = len(spectra)
     size = batch
     if spectra.device.type == "cpu":
-        size = max(1, _CHUNK_VALUES // max(1, spectra[:1].numel()))
+        size = max(1, _CHUNK_VALUES // max(1, added.numel()))
     return [slice(start, start + size) for start in range(0, batch, size)]

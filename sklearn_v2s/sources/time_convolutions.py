@@ -93,13 +93,12 @@ def convolve_frozen(
         conv1.weight.flatten(1),
         conv1.bias,
         kernel2 * scale1[:, None],
-        offset.reshape(-1, 1),
+        offset.flatten(),
         scale2,
         shift2,
     )
-    if takes_compiled_form(features, *constants):
-        return _CompiledConvolutions.apply(features, *constants)
-    return _TimeConvolutions.apply(features, *constants)
+    compiled = takes_compiled_form(features, *constants)
+    return _TimeConvolutions.apply(compiled, features, *constants)
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -115,6 +114,7 @@ class _TimeConvolutions(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        compiled: bool,
         features: Tensor,
         kernel1: Tensor,
         bias1: Tensor,
@@ -123,58 +123,15 @@ class _TimeConvolutions(torch.autograd.Function):
         scale: Tensor,
         shift: Tensor,
     ) -> Tensor:
-        summed = torch.empty_like(features, memory_format=torch.contiguous_format)
-        for rows, chunk in zip(
-            summed.split(_CHUNK), features.split(_CHUNK), strict=True
-        ):
-            maps = _maps(chunk, kernel1, bias1)
-            torch.add(_sum_shifted(kernel2.T @ maps, chunk.shape[1:]), offset, out=rows)
-        summed.relu_()
-        ctx.save_for_backward(features, summed, kernel1, bias1, kernel2, scale)
-        return torch.addcmul(shift, summed, scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, summed, kernel1, bias1, kernel2, scale = ctx.saved_tensors
-        found = torch.empty_like(features, memory_format=torch.contiguous_format)
-        # Correlation and convolution are each other's transpose.
-        flipped1, flipped2 = kernel1.flip(1), kernel2.flip(1)
-        # The slope of a rectifier is the sign of what it returns: products with
-        # booleans take a CPU several times as long.
-        gradient = gradient * scale * summed.sign()
-        for rows, chunk, above in zip(
-            found.split(_CHUNK),
-            features.split(_CHUNK),
-            gradient.split(_CHUNK),
-            strict=True,
-        ):
-            slopes = flipped2 @ _shifted(above, kernel2.shape[1])
-            slopes *= _maps(chunk, kernel1, bias1).sign_()
-            rows.copy_(_sum_shifted(flipped1.T @ slopes, chunk.shape[1:]))
-        return found, None, None, None, None, None, None
-
-
-class _CompiledConvolutions(torch.autograd.Function):
-    """The same as `_TimeConvolutions`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        kernel1: Tensor,
-        bias1: Tensor,
-        kernel2: Tensor,
-        offset: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-    ) -> Tensor:
-        features = features.detach().contiguous()
+        features = features.contiguous()
         summed = torch.empty_like(features)
-        read = features, kernel1, bias1, kernel2, offset.flatten()
-        _compiled(features, kernel1).forward(
-            *(value.contiguous().numpy() for value in read), summed.numpy()
-        )
+        read = features, kernel1, bias1, kernel2, offset
+        if compiled:
+            arrays = [value.contiguous().numpy() for value in read]
+            _kernels(features, kernel1).forward(*arrays, summed.numpy())
+        else:
+            _forward(*read, summed)
+        ctx.compiled = compiled
         ctx.save_for_backward(features, summed, kernel1, bias1, kernel2, scale)
         return torch.addcmul(shift, summed, scale)
 
@@ -184,13 +141,52 @@ class _CompiledConvolutions(torch.autograd.Function):
         features, summed, kernel1, bias1, kernel2, scale = ctx.saved_tensors
         found = torch.empty_like(features)
         read = gradient * scale, features, summed, kernel1, bias1, kernel2
-        _compiled(features, kernel1).backward(
-            *(value.contiguous().numpy() for value in read), found.numpy()
-        )
-        return found, None, None, None, None, None, None
+        if ctx.compiled:
+            arrays = [value.contiguous().numpy() for value in read]
+            _kernels(features, kernel1).backward(*arrays, found.numpy())
+        else:
+            _backward(*read, found)
+        return None, found, *[None] * 6
 
 
-def _compiled(features: Tensor, kernel: Tensor) -> "Kernels":
+def _forward(
+    features: Tensor,
+    kernel1: Tensor,
+    bias1: Tensor,
+    kernel2: Tensor,
+    offset: Tensor,
+    summed: Tensor,
+) -> None:
+    for rows, chunk in zip(summed.split(_CHUNK), features.split(_CHUNK), strict=True):
+        maps = _maps(chunk, kernel1, bias1)
+        both = _sum_shifted(kernel2.T @ maps, chunk.shape[1:])
+        torch.add(both, offset[:, None], out=rows)
+    summed.relu_()
+
+
+def _backward(
+    gradient: Tensor,
+    features: Tensor,
+    summed: Tensor,
+    kernel1: Tensor,
+    bias1: Tensor,
+    kernel2: Tensor,
+    found: Tensor,
+) -> None:
+    # Correlation and convolution are each other's transpose.
+    flipped1, flipped2 = kernel1.flip(1), kernel2.flip(1)
+    # The slope of a rectifier is the sign of what it returns: products with booleans
+    # take a CPU several times as long.
+    gradient = gradient * summed.sign()
+    for rows, chunk, above in zip(
+        found.split(_CHUNK), features.split(_CHUNK), gradient.split(_CHUNK), strict=True
+    ):
+        slopes = flipped2 @ _shifted(above, kernel2.shape[1])
+        slopes *= _maps(chunk, kernel1, bias1).sign_()
+        rows.copy_(_sum_shifted(flipped1.T @ slopes, chunk.shape[1:]))
+
+
+def _kernels(features: Tensor, kernel: Tensor) -> "Kernels":
     from sklearn_v2s.sources.compiled.convolutions import compile_kernels
 
     return compile_kernels(features.shape[2], *kernel.shape)

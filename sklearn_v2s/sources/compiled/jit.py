@@ -2,13 +2,11 @@
 """How the layers of this package are compiled."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
 __all__ = ["inline", "jit"]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS: dict[str, Any] = {
     # Threads may run it side by side.
@@ -20,7 +18,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def jit(function: _Function) -> _Function:
+def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, or read what an earlier process compiled.
 
     Parameters
@@ -50,7 +48,7 @@ def jit(function: _Function) -> _Function:
         return numba.njit(**_OPTIONS)(function)
 
 
-def inline(function: _Function) -> _Function:
+def inline(function: Callable[..., Any]) -> Any:
     """Make a function a part of the compiled functions that call it.
 
     Sizes that are constants there are constants in its code, then.

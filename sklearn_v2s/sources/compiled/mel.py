@@ -87,7 +87,7 @@ def backward(
     of_added: Any,
     of_gain: Any,
 ) -> None:
-    """Set the gradients of what is added and of the gain.
+    """Add up the gradients of what is added and of the gain.
 
     Parameters
     ----------
@@ -96,16 +96,14 @@ def backward(
     spectra, added, gain, filters, magnitude
         As in `forward`.
     of_added : ndarray of shape (G, 2, T, n_bins)
-        The first result.
+        What the first is added to.
     of_gain : ndarray of shape (G,)
-        The second.
+        What the second is added to.
     """
     shared = spectra.shape[1] == 1
     n_bins = spectra.shape[4]
     supports = _supports(filters)
     slope = np.empty(n_bins, np.float32)
-    of_added[:] = _ZERO
-    of_gain[:] = _ZERO
     for row in range(len(spectra)):
         for group in range(len(added)):
             own, factor = spectra[row, 0 if shared else group], gain[group]
