@@ -450,7 +450,9 @@ def collect_outputs(
     parts: list[SourceOutputs] = []
 
     def hear(chunk: slice, size: int) -> None:
-        known = None if rows is None else torch.from_numpy(rows[chunk])
+        known = None
+        if rows is not None:
+            known = send(torch.from_numpy(rows[chunk]), delta.device)
         parts.append(module(torch.from_numpy(series[chunk]).to(delta), known))
 
     if batch_size is None:

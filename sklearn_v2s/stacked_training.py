@@ -220,10 +220,8 @@ class _Stack:
                 if self.stopped.is_set():
                     return
                 optimizer.zero_grad()
-                sizes = [len(share.positions) for share in shares]
-                losses.append(
-                    self._backward(shares) * torch.tensor(sizes).to(self.device)
-                )
+                sizes = torch.tensor([len(share.positions) for share in shares])
+                losses.append(self._backward(shares) * send(sizes, self.device))
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
@@ -252,7 +250,7 @@ class _Stack:
         """Yield what the runs hear in each step of an epoch."""
         size = self.plan.batch_size
         orders = [
-            torch.cat(list(self.loaders[index])).to(self.device).split(size)
+            send(torch.cat(list(self.loaders[index])), self.device).split(size)
             for index in active
         ]
         for positions in zip(*orders, strict=True):
@@ -265,7 +263,7 @@ class _Stack:
         """Return the rows of the stacked perturbation that belong to runs."""
         first = torch.tensor([share.run for share in shares]) * self.n_views
         groups = first.unsqueeze(1) + torch.arange(self.n_views)
-        return groups.flatten().to(self.device)
+        return send(groups.flatten(), self.device)
 
     def _state(self, index: int) -> list[Tensor]:
         """Return a copy of what a run has learned so far."""

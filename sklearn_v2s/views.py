@@ -48,8 +48,11 @@ VIEWS = ("replicas", "tone", "wave", "slope", "level")
 # Responses to hold at once: what stays in the cache of a CPU, and what fills a GPU.
 _CHUNK_CPU = 100_000
 _CHUNK_GPU = 2**26
-# Samples of series to hear at a time on a CPU: few long ones must not wait for company.
-_SAMPLES_CPU, _FEWEST = 2**14, 4
+# Series to hear at a time, at least and at most, and their samples: few long ones must
+# not wait for company. Elsewhere as many as fill the device, but no more, for what
+# lacks is filled up with silence.
+_COMPANY_CPU = 4, FULL_VECTORS, 2**14
+_COMPANY_ELSEWHERE = 1, 256, 2**22
 # What a response may take on a GPU, in bytes, with all that is made of it.
 _BYTES_OF_RESPONSE = 64
 # Of the standard deviation of all values: series whose levels differ by less were
@@ -267,9 +270,10 @@ class WaveView(View):
                 rows = order[(position + np.arange(n_thresholds)) % len(order)]
                 position += n_thresholds
                 waveforms = self._waveforms(series[rows], channel)
+                size = _company(waveforms.shape[1], waveforms.device)
                 # As `features` hears them: responses that are equal, as of flat parts
                 # of a series, are to stand on the same side of a threshold.
-                room = _side_by_side(waveforms, _company(waveforms.shape[1]))
+                room = _side_by_side(waveforms, size)
                 responses = torch.cat(
                     [
                         found[..., : len(rows)]
@@ -333,10 +337,7 @@ class WaveView(View):
                 for kind, parts in zip(kinds, zip(*pooled, strict=True), strict=True):
                     kind[rows, channel] = torch.cat(parts, dim=1)[:n].cpu()
 
-            size = _company(waveforms.shape[1])
-            if device.type != "cpu":
-                values = waveforms.shape[1] * len(chosen)
-                size = max(1, _chunk_values(device) // values)
+            size = _company(waveforms.shape[1], device)
             run_in_chunks(hear, len(series), size, device)
         return found.numpy()
 
@@ -365,9 +366,11 @@ class WaveView(View):
         )
 
 
-def _company(n_samples: int) -> int:
-    """Return how many series to hear at a time on a CPU, a power of two."""
-    fitting = max(_FEWEST, min(FULL_VECTORS, _SAMPLES_CPU // n_samples))
+def _company(n_samples: int, device: torch.device) -> int:
+    """Return how many series to hear at a time, a power of two."""
+    on_cpu = device.type == "cpu"
+    fewest, most, samples = _COMPANY_CPU if on_cpu else _COMPANY_ELSEWHERE
+    fitting = max(fewest, min(most, samples // n_samples))
     return 2 ** int(np.log2(fitting))
 
 

@@ -31,6 +31,9 @@ from sklearn_v2s.benchmark.speed.measure import (
     time_in_turns,
 )
 from sklearn_v2s.cli import main
+from tests.pretend_device import NAME, pretend_device
+from tests.small import WORDS, make_classifier
+from tests.tiny_source import TinySource
 from tests.ucr_folder import write_dataset
 
 CPU = torch.device("cpu")
@@ -247,7 +250,7 @@ def test_shares_of_operators():
 def test_an_epoch_alone():
     alone, stacked = epoch.measures(TRIAL)
     found = alone.run({})
-    assert found.conditions["n"] == 8 and found.ours > 0 and found.other == 4.4
+    assert found.conditions["n"] == 10 and found.ours > 0 and found.other == 4.4
     with pytest.raises(Unavailable, match="for accelerators, not cpu"):
         stacked.run({})
 
@@ -367,3 +370,25 @@ def test_the_command(tmp_path, families, capsys, monkeypatch):
     assert "| good | 2.5 | 2 | 5 | s | ratio >= 2: yes |" in table
     assert "| late | MemoryError: too large |" in table
     assert main(arguments) == 0
+
+
+def test_a_step_and_a_stack_are_measured_on_an_accelerator(monkeypatch):
+    setting = Setting(torch.device(NAME), scale=0.002)
+    # The pretended device takes a moment for each operation.
+    monkeypatch.setattr(step, "_BATCH", 4)
+    monkeypatch.setattr(step, "shares_of_operators", lambda run, names: {})
+    monkeypatch.setattr(epoch, "_LENGTH", 24)
+    monkeypatch.setattr(epoch, "_FOLDS", 2)
+    monkeypatch.setattr(epoch, "_DROPOUTS", [0.0, 0.1])
+    monkeypatch.setattr(
+        epoch,
+        "_preset",
+        lambda setting, max_epochs: make_classifier(
+            TinySource(), **WORDS | {"max_epochs": max_epochs, "device": NAME}
+        ),
+    )
+    with pretend_device():
+        found = step._step(setting, plain_layers=False)
+        stacked = epoch._stacked(setting)
+    assert found.valid and found.ratio > 0
+    assert stacked.conditions["stacked runs"] == 4

@@ -38,7 +38,8 @@ def _preset(setting: Setting, max_epochs: int) -> V2SClassifier:
 
 
 def _data(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
-    return make_waves(setting.sized(_SERIES, 8), _LENGTH, setting.seed)
+    # Of two classes, with a series of each in every fold.
+    return make_waves(setting.sized(_SERIES, 2 * _FOLDS), _LENGTH, setting.seed)
 
 
 def _single(setting: Setting) -> Found:

@@ -32,7 +32,7 @@ from sklearn_v2s.sources.compiled import compiled_layers
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.target_module import MatrixHead, TargetModule
-from sklearn_v2s.training import V2SNet, build_net
+from sklearn_v2s.training import RowsOnDevice, V2SNet, build_net
 
 __all__ = ["PlainLayers", "measures"]
 
@@ -190,13 +190,15 @@ class _Problem:
         self.initial = perturbation.delta.detach().clone()
         rng = np.random.default_rng(setting.seed)
         rows = rng.choice(_SERIES, _BATCH, replace=False)
-        self.batch: dict[str, Any] = {
-            "series": torch.from_numpy(series[rows]),
-            "row": torch.from_numpy(rows),
-            "sample_weight": torch.ones(_BATCH, dtype=torch.float64),
+        data = {
+            "series": series,
+            "row": np.arange(_SERIES),
+            "sample_weight": np.ones(_SERIES),
         }
-        self.target = torch.from_numpy(y[rows])
-        self.placed = placement.place(self.batch["series"].to(device))
+        # As the net gets it in a fit: on the device.
+        on_device = RowsOnDevice(data, y, perturbation.delta)
+        self.batch, self.target = on_device.__getitems__(rows.tolist())
+        self.placed = placement.place(self.batch["series"])
 
     def straightforward(self, network: nn.Module) -> _Straightforward:
         """Return the other side, at the same start."""
@@ -236,14 +238,13 @@ def _step(setting: Setting, plain_layers: bool) -> Found:
     network = problem.source.network
     other = problem.straightforward(PlainLayers(network) if plain_layers else network)
     optimizer = torch.optim.Adam([other.delta], lr=_LR)
-    target = problem.target.to(problem.placed.device)
 
     def our_step() -> None:
         net.train_step((problem.batch, problem.target))
 
     def their_step() -> None:
         optimizer.zero_grad()
-        loss = nn.functional.nll_loss(other(problem.placed), target)
+        loss = nn.functional.nll_loss(other(problem.placed), problem.target)
         loss = loss + _L2 * (other.mask * other.delta).square().sum()
         loss.backward()
         optimizer.step()
@@ -278,13 +279,11 @@ def _front_end(setting: Setting) -> Found:
     front_end = problem.source.front_end
     shared = ours.shared
     assert shared is not None
-    rows = problem.batch["row"].to(problem.placed.device)
     spectra = shared.transform(front_end, problem.placed)
     n_frames = front_end.config.n_mels, other.bands(problem.placed).shape[-1]
     slope = torch.randn(
         (_BATCH, *n_frames), generator=torch.Generator().manual_seed(setting.seed)
     ).to(problem.placed.device)
-    assert len(rows) == len(spectra)
 
     def our_pass() -> Tensor:
         perturbation = ours.perturbation
