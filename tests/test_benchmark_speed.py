@@ -239,6 +239,12 @@ def test_the_limit_of_the_machine():
     assert found.unit == "GFLOP/s" and found.ours > 0 and found.ratio is None
 
 
+def test_bfloat16_rounds():
+    found = parts.measures(TRIAL)[-1].run({})
+    assert found.ours > 0 and found.other > 0
+    assert 1e-4 < found.conditions["relative_difference"] < 0.1
+
+
 def test_shares_of_operators():
     a, b = torch.ones(400, 400), torch.ones(400)
     groups = {"products": ("aten::mm",), "none": ("aten::sin",)}

@@ -59,15 +59,19 @@ def _compare(
     return Found(mine, theirs, conditions=conditions, valid=difference <= tolerance)
 
 
+def _features(setting: Setting) -> Tensor:
+    """Return a batch as AttRNN gets it."""
+    generator = torch.Generator().manual_seed(setting.seed)
+    return torch.randn((_BATCH, 125, 80), generator=generator).to(setting.device)
+
+
 def _there_and_back(
     setting: Setting,
     ours: Callable[[Tensor], Tensor],
     other: Callable[[Tensor], Tensor],
 ) -> Found:
     """Compare two forms of layers of AttRNN on features of a batch."""
-    generator = torch.Generator().manual_seed(setting.seed)
-    features = torch.randn((_BATCH, 125, 80), generator=generator)
-    features = features.to(setting.device).requires_grad_()
+    features = _features(setting).requires_grad_()
 
     def gradient(hear: Callable[[Tensor], Tensor]) -> Tensor:
         (found,) = torch.autograd.grad(hear(features).square().sum(), features)
@@ -113,6 +117,34 @@ def _recurrent(setting: Setting) -> Found:
         rate = 2 * 2 * steps * weights / seconds / 1e9
         found.conditions[f"GFLOP/s that count, {side}"] = round(rate, 1)
     return found
+
+
+def _bfloat16(setting: Setting) -> Found:
+    """Measure what passes of lower precision would gain, and what they would cost."""
+    network = _source("attrnn", setting.device).network
+    features = _features(setting)
+
+    @torch.inference_mode()
+    def exact() -> Tensor:
+        return network(features).embedding
+
+    def rounded() -> Tensor:
+        with torch.autocast(setting.device.type, torch.bfloat16):
+            return exact()
+
+    expected = exact()
+    difference = float((rounded() - expected).norm() / expected.norm())
+    (mine, theirs), runs = time_in_turns(
+        [rounded, exact], setting.device, most_runs=setting.sized(MOST_RUNS, 1)
+    )
+    conditions = {
+        "batch": _BATCH,
+        "other": "the same in float32, which passes without gradients take",
+        "runs": runs,
+        "threads": setting.threads,
+        "relative_difference": difference,
+    }
+    return Found(mine, theirs, conditions=conditions)
 
 
 def _limit(setting: Setting) -> Found:
@@ -225,7 +257,8 @@ def measures(setting: Setting) -> list[Measure]:
     Returns
     -------
     list of Measure
-        The limit of the machine, and four parts, to be as quick as the library.
+        The limit of the machine, four parts, to be as quick as the library, and what
+        bfloat16 would gain.
     """
     found = [Measure("products of matrices", lambda rows: _limit(setting))]
     parts = {
@@ -242,4 +275,5 @@ def measures(setting: Setting) -> list[Measure]:
             return part(setting)
 
         found.append(Measure(name, run, Target("ratio", 1.0, at_least=True)))
-    return found
+    rounded = Measure("AttRNN in bfloat16, not used", lambda rows: _bfloat16(setting))
+    return [*found, rounded]
