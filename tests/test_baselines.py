@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The neural baselines: what they learn, and that they leave everything else alone."""
 
+import contextlib
 import copy
 import io
 import pickle
@@ -611,6 +612,27 @@ def test_results_do_not_depend_on_n_jobs(make):
     assert_allclose(threads, alone, atol=1e-6)
     search = GridSearchCV(learner, {"lr": [0.01, 0.1]}, cv=2).fit(X, y)
     assert search.best_params_["lr"] in (0.01, 0.1)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_dropout_leaves_the_generator_of_an_accelerator_as_it_was(name, monkeypatch):
+    # The functions of torch, on a generator that stands for that of the device.
+    there = torch.Generator().manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "default_generators", (there,))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    for function, result in (
+        ("_lazy_init", lambda: None),
+        ("_lazy_call", lambda call, **_: call()),
+        ("current_device", lambda: 0),
+    ):
+        monkeypatch.setattr(torch.cuda.random, function, result)
+    before, drawn = there.get_state(), []
+    for _ in range(2):
+        with network._seeded(3, torch.device(name)):
+            drawn.append(torch.rand(2, generator=there).tolist())
+        assert torch.equal(there.get_state(), before)
+    expected = torch.rand(2, generator=torch.Generator().manual_seed(3)).tolist()
+    assert drawn == [expected, expected]
 
 
 @pytest.mark.gpu

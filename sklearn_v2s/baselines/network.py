@@ -83,7 +83,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
             return
         backend = getattr(torch, device.type)
         with (
-            torch.random.fork_rng(devices=[device.index], device_type=device.type),
+            torch.random.fork_rng(devices=[device], device_type=device.type),
             backend.device(device),
         ):
             backend.manual_seed(seed)
