@@ -27,6 +27,7 @@ from sklearn_v2s.pretraining import (
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import CorpusError, google_split, read_clip
 from sklearn_v2s.sources import load_checkpoint
+from tests.pretend_device import NAME, pretend_device
 
 RATE = 16000
 SPLITS = ("train", "validation", "test")
@@ -549,7 +550,9 @@ QUICK = PretrainingSettings(epochs=2, batch_size=8, seed=5)
 
 
 def train(corpus, output, quick=QUICK, **options):
-    return pretrain(corpus, output, quick, progress=False, **options)
+    return pretrain(
+        corpus, output, quick, **{"device": "cpu", "progress": False} | options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -588,6 +591,27 @@ def test_same_seed_gives_the_same_model(trained, google, tmp_path):
     assert losses_of(trained[0]) == losses_of(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "front_end"), [("attrnn", "kapre"), ("wavebank", "kernel-bank")]
+)
+def test_an_accelerator_trains_the_same(google, tmp_path, architecture, front_end):
+    short = dataclasses.replace(
+        QUICK, architecture=architecture, front_end=front_end, epochs=1
+    )
+    losses, accuracies = [], []
+    for device in ("cpu", NAME):
+        with pretend_device():
+            card = train(read_corpus(google), tmp_path / device, short, device=device)
+        assert card["device"] == device
+        losses.append(float(losses_of(tmp_path / device)[0]))
+        accuracies.append(card["accuracy"])
+        # What it has written is read anywhere.
+        again = train(read_corpus(google), tmp_path / device, short, resume=True)
+        assert again["accuracy"] == card["accuracy"]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert accuracies[0] == accuracies[1]
+
+
 def test_another_seed_gives_another_model(trained, google, tmp_path):
     train(read_corpus(google), tmp_path, dataclasses.replace(QUICK, seed=6, epochs=1))
     name = "network.output.weight"
@@ -597,7 +621,7 @@ def test_another_seed_gives_another_model(trained, google, tmp_path):
 def test_generators_of_accelerators_are_not_seeded(google, monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    trainer._Run(QUICK, read_corpus(google))
+    trainer._Run(QUICK, read_corpus(google), torch.device("cpu"))
     assert not seeded
 
 

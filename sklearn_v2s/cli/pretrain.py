@@ -68,6 +68,9 @@ def fill_pretrain(parser: argparse.ArgumentParser) -> None:
             default=value,
             help=f"strength of the augmentation {name} (default: %(default)s)",
         )
+    parser.add_argument(
+        "--device", default="auto", help='as for V2SClassifier (default: "auto")'
+    )
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last complete epoch"
@@ -102,6 +105,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         corpus,
         options.output,
         settings,
+        device=options.device,
         resume=options.resume,
         command=_described_command(options),
         progress=not options.quiet,
@@ -115,7 +119,10 @@ def _described_command(options: argparse.Namespace) -> str:
     # Folders are a matter of the machine; a card names them by their last part only.
     words = ["python", "-m", "sklearn_v2s", options.command]
     for name, value in vars(options).items():
-        if name in {"run", "command", "quiet", "resume", "threads"} or value is None:
+        if (
+            name in {"run", "command", "device", "quiet", "resume", "threads"}
+            or value is None
+        ):
             continue
         for item in value if isinstance(value, list) else [value]:
             text = item.name if isinstance(item, Path) else str(item)

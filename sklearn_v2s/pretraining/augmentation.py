@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sklearn_v2s.devices import send
+
 __all__ = ["Augmentation"]
 
 
@@ -85,7 +87,8 @@ class Augmentation:
     def features(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return features of shape (batch, n_frames, n_mels) with masked bands."""
         batch, n_frames, n_mels = features.shape
-        keep = torch.ones_like(features)
+        # Drawn on the CPU, so that every device sees the same masks.
+        keep = torch.ones(features.shape, dtype=features.dtype)
         for size, width, axis in (
             (n_frames, self.time_mask, 1),
             (n_frames, self.time_mask, 1),
@@ -98,4 +101,4 @@ class Augmentation:
             masked = (position >= starts) & (position < starts + widths)
             keep = keep * (~masked).unsqueeze(3 - axis)
         # The features have mean zero: a masked value says nothing.
-        return features * keep
+        return features * send(keep, features.device)

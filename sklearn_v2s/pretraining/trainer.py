@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from sklearn_v2s.devices import resolve_device, send
 from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import SpeechCorpus
@@ -131,18 +132,31 @@ def accuracy(source: SourceModel, clips: np.ndarray, labels: np.ndarray) -> floa
         Between 0 and 1.
     """
     source.eval()
+    device = next(source.parameters()).device
     right = 0
     for waveforms, rows in _batches(clips, np.arange(len(clips)), 256):
-        predicted = source(waveforms).logits.argmax(1).numpy()
+        predicted = source(send(waveforms, device)).logits.argmax(1).cpu().numpy()
         right += int((predicted == labels[rows]).sum())
     return right / len(clips)
+
+
+def _on_cpu(state: Any) -> Any:
+    """Return a state that can be read on any machine."""
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    return state.cpu() if isinstance(state, Tensor) else state
 
 
 class _Run:
     """State of a training run that a later process can take up."""
 
-    def __init__(self, settings: PretrainingSettings, corpus: SpeechCorpus) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: PretrainingSettings,
+        corpus: SpeechCorpus,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.device = settings, device
         self.corpus = _fingerprint(corpus)
         # torch.manual_seed would seed the generators of all accelerators, too.
         with torch.random.fork_rng(devices=[]):
@@ -151,7 +165,7 @@ class _Run:
                 settings._front_ends()[settings.front_end], corpus.classes
             )
         # Convolutions over maps train up to a third faster with the channels last.
-        self.source.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.source.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         wanted = settings.train_on.split("+")
         self.train_rows = corpus.select(*wanted)  # type: ignore[arg-type]
         self.steps = -(-len(self.train_rows) // settings.batch_size)
@@ -172,8 +186,8 @@ class _Run:
         return {
             "settings": asdict(self.settings),
             "corpus": self.corpus,
-            "source": self.source.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "source": _on_cpu(self.source.state_dict()),
+            "optimizer": _on_cpu(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
             "history": self.history,
@@ -208,14 +222,16 @@ class _Run:
         if self.history or not isinstance(front_end, KernelBankFrontEnd):
             return
         waveforms = torch.from_numpy(clips.astype(np.float32) * _PCM_SCALE)
-        front_end.learn(waveforms, self.generator)
+        # Once, and from few clips: with the generator, on the CPU.
+        front_end.to("cpu").learn(waveforms, self.generator)
+        front_end.to(self.device)
 
     def epoch(self, clips: np.ndarray, labels: np.ndarray, show: bool) -> float:
         """Train for one pass; `clips` and `labels` are the training part."""
         settings, source = self.settings, self.source
         source.train()
         order = torch.randperm(len(clips), generator=self.generator).numpy()
-        total = 0.0
+        losses, sizes = [], []
         progress = tqdm(
             _batches(clips, order, settings.batch_size),
             total=self.steps,
@@ -228,11 +244,11 @@ class _Run:
                 waveforms, source.sample_rate, self.generator
             )
             with torch.no_grad():
-                features = source.front_end(waveforms)
+                features = source.front_end(send(waveforms, self.device))
                 features = settings.augmentation.features(features, self.generator)
             loss = functional.cross_entropy(
                 source.network(features).logits,
-                torch.from_numpy(labels[rows]),
+                send(torch.from_numpy(labels[rows]), self.device),
                 label_smoothing=settings.label_smoothing,
             )
             self.optimizer.zero_grad()
@@ -240,7 +256,11 @@ class _Run:
             torch.nn.utils.clip_grad_norm_(source.parameters(), 5.0)
             self.optimizer.step()
             self.schedule.step()
-            total += float(loss.detach()) * len(rows)
+            losses.append(loss.detach())
+            sizes.append(len(rows))
+        # All at once, so that the host need not wait for each.
+        found = torch.stack(losses).tolist()
+        total = sum(loss * size for loss, size in zip(found, sizes, strict=True))
         return total / len(clips)
 
 
@@ -257,6 +277,7 @@ def pretrain(
     output: Path,
     settings: PretrainingSettings | None = None,
     *,
+    device: str | torch.device = "auto",
     resume: bool = False,
     command: str = "",
     progress: bool = True,
@@ -273,6 +294,8 @@ def pretrain(
         plain values only and is read as such).
     settings : PretrainingSettings, default=None
         None means the defaults.
+    device : str or torch.device, default="auto"
+        Where to train, as for `sklearn_v2s.V2SClassifier`.
     resume : bool, default=False
         Go on from the last complete epoch found in `output`. The result is the same
         as without the interruption.
@@ -298,7 +321,7 @@ def pretrain(
             raise ValueError(f"corpus {corpus.name} has no clip in its {name} list.")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    run = _Run(settings, corpus)
+    run = _Run(settings, corpus, resolve_device(device))
     state_file = output / "state.pt"
     if resume and state_file.is_file():
         run.restore(state_file)
@@ -336,6 +359,7 @@ def pretrain(
         "n_speakers": len(set(corpus.speakers[run.train_rows])),
         "seconds": sum(row["seconds"] for row in run.history),
         "command": command,
+        "device": run.device.type,
         "environment": describe_environment(),
         "accuracy": {},
     }
@@ -351,6 +375,7 @@ def pretrain(
             "n_clips": len(chosen),
             "n_speakers": len(set(speakers[chosen])),
         }
+    run.source.to("cpu")
     checkpoint = output / f"{settings.architecture}.safetensors"
     card["sha256"] = save_checkpoint(checkpoint, run.source, card)
     write_model_card(output / f"{settings.architecture}.md", run.source, card)
