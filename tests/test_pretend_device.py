@@ -10,6 +10,9 @@ import torch
 from sklearn_v2s import V2SClassifier, V2SClassifierCV, V2STransformer, stacked_training
 from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
 from sklearn_v2s.explain import represent_series
+from sklearn_v2s.sources import load_source
+from sklearn_v2s.sources.checkpoint import ARCHITECTURES
+from sklearn_v2s.sources.contract import copy_source
 from tests.pretend_device import NAME, pretend_device
 from tests.small import WORDS, make_classifier, make_series
 from tests.tiny_source import TinySource
@@ -107,6 +110,22 @@ def test_a_search_passes_its_trainings_at_once(max_epochs, monkeypatch):
         there.cv_results_["mean_test_score"], on_cpu.cv_results_["mean_test_score"]
     )
     np.testing.assert_allclose(*found, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_is_heard_alike(name):
+    source = load_source(f"{name}:untrained", torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    waveforms = torch.randn(2, source.input_length, generator=generator).double()
+    found = []
+    with pretend_device():
+        for heard_by, device in ((source, "cpu"), (copy_source(source), NAME)):
+            given = waveforms.to(device).detach().requires_grad_()
+            logits, embedding = heard_by.to(device)(given)
+            (slope,) = torch.autograd.grad(embedding.square().sum(), given)
+            found.append([part.detach().cpu() for part in (logits, embedding, slope)])
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-9, atol=1e-12)
 
 
 def test_representations_are_those_of_the_cpu():
