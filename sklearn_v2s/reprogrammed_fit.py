@@ -386,12 +386,13 @@ class ReprogrammedFit(BaseV2S):
         if isinstance(head, LinearHead) and isinstance(
             self.label_mapping_, LinearLabelMapping
         ):
-            self.label_mapping_.coef_ = (
-                head.weight.detach().double().cpu().numpy().copy()
+            # On the CPU first: not every device has float64.
+            coef, intercept = (
+                value.detach().cpu().double().numpy().copy()
+                for value in (head.weight, head.bias)
             )
-            self.label_mapping_.intercept_ = (
-                head.bias.detach().double().cpu().numpy().copy()
-            )
+            self.label_mapping_.coef_ = coef
+            self.label_mapping_.intercept_ = intercept
             self.label_mapping_.temperature_ = 1.0
 
     def _finish(self) -> None:

@@ -111,6 +111,11 @@ class _Computes(TorchDispatchMode):
             return self._changed(func, args, kwargs or {}, result)
         if made_there is False:
             return result
+        found, _ = tree_flatten(result)
+        if not self.device.has_float64 and any(
+            value.dtype == torch.float64 for value in found if isinstance(value, Tensor)
+        ):
+            raise TypeError(f"{func}: {NAME} has no float64")
         return tree_map(
             lambda value: _shell(value) if isinstance(value, Tensor) else value, result
         )
@@ -213,6 +218,11 @@ def _keeping_identity(apply: Callable[..., nn.Module]) -> Callable[..., nn.Modul
 class PretendDevice:
     """What the pretended device has seen.
 
+    Parameters
+    ----------
+    has_float64 : bool
+        MPS has none.
+
     Attributes
     ----------
     waits : Counter
@@ -221,7 +231,8 @@ class PretendDevice:
         Whether `sklearn_v2s.devices.send` is copying, from pinned memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_float64: bool) -> None:
+        self.has_float64 = has_float64
         self.waits: Counter[str] = Counter()
         self.sending = False
 
@@ -244,15 +255,20 @@ class PretendDevice:
 
 
 @contextlib.contextmanager
-def pretend_device() -> Iterator[PretendDevice]:
+def pretend_device(has_float64: bool = True) -> Iterator[PretendDevice]:
     """Let ``device="meta"`` be a device to compute on.
+
+    Parameters
+    ----------
+    has_float64 : bool, default=True
+        Whether it computes in double precision.
 
     Yields
     ------
     PretendDevice
         What it sees.
     """
-    device = PretendDevice()
+    device = PretendDevice(has_float64)
     resolve = devices.resolve_device
 
     def resolve_device(asked: str | torch.device) -> torch.device:
