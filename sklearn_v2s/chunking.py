@@ -56,7 +56,8 @@ def run_in_chunks(
     count: int,
     size: int,
     device: torch.device,
-) -> None:
+    what: str = "series",
+) -> int:
     """Run something for all rows, for fewer at a time where a device is full.
 
     Parameters
@@ -71,6 +72,13 @@ def run_in_chunks(
         halved, and the first time the user is warned.
     device : torch.device
         Which that is.
+    what : str, default="series"
+        What the rows are, for messages.
+
+    Returns
+    -------
+    int
+        The size that found room.
 
     Raises
     ------
@@ -84,9 +92,10 @@ def run_in_chunks(
     >>> run_in_chunks(lambda rows, size: print(rows), 5, 3, torch.device("cpu"))
     slice(0, 3, None)
     slice(3, 5, None)
+    3
     """
     hidden = None if _SHOWN.get() else True
-    with tqdm(total=count, desc="hearing series", disable=hidden, leave=False) as bar:
+    with tqdm(total=count, desc=f"hearing {what}", disable=hidden, leave=False) as bar:
         start, warned = 0, False
         while start < count:
             rows = slice(start, min(count, start + size))
@@ -96,7 +105,7 @@ def run_in_chunks(
             except torch.OutOfMemoryError as error:
                 tried = rows.stop - rows.start
                 if tried == 1:
-                    error.add_note(f"Not even one series at a time fits on {device}.")
+                    error.add_note(f"Not even one of the {what} fits on {device}.")
                     raise
                 reason = str(error).partition("\n")[0]
             if reason is None:
@@ -110,8 +119,9 @@ def run_in_chunks(
             if not warned:
                 warned = True
                 warnings.warn(
-                    f"{device} has no memory left for {tried} series in one pass "
+                    f"{device} has no memory left for {tried} {what} in one pass "
                     f"({reason}). Going on with {size} at a time, and fewer if needed.",
                     UserWarning,
                     stacklevel=3,
                 )
+    return size

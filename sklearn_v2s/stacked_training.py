@@ -8,7 +8,7 @@ separate trainings that `sklearn_v2s.training` drives by skorch.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from sklearn_v2s.chunking import free_bytes
+from sklearn_v2s.chunking import free_bytes, run_in_chunks
 from sklearn_v2s.devices import send
 from sklearn_v2s.reprogramming import Perturbation
 from sklearn_v2s.sources.contract import SourceOutputs
@@ -280,10 +280,18 @@ class _Stack:
             for value, result in zip(own, state, strict=True):
                 value.copy_(result)
 
-    def _passes(self, shares: list[_Share]) -> Iterator[list[_Share]]:
-        """Yield parts of a step that pass through the source at once."""
-        for start in range(0, len(shares), self.runs_per_pass):
-            yield shares[start : start + self.runs_per_pass]
+    def _pass(self, shares: list[_Share], hear: Callable[[list[_Share]], None]) -> None:
+        """Hear shares in parts that pass at once, smaller ones once there is no room.
+
+        `hear` is asked for the first of the same shares again if it ran out of memory.
+        """
+        self.runs_per_pass = run_in_chunks(
+            lambda chosen, size: hear(shares[chosen]),
+            len(shares),
+            self.runs_per_pass,
+            self.device,
+            "runs",
+        )
 
     def _losses(
         self, shares: list[_Share], added: Tensor, gain: Tensor
@@ -316,7 +324,12 @@ class _Stack:
             for value in (perturbation.added(), perturbation.gain)
         ]
         found: list[Tensor] = []
-        for chosen in self._passes(shares):
+
+        def there_and_back(chosen: list[_Share]) -> None:
+            for learned in (self.heads[share.run] for share in chosen):
+                for parameter in learned:
+                    # A pass that ran out of memory may have got this far.
+                    parameter.grad = None
             groups = self._groups(chosen)
             # Leaves, so that what a pass has computed goes when it is over.
             inner = [
@@ -326,10 +339,12 @@ class _Stack:
             penalties = [self.runs[share.run].module.head.penalty() for share in chosen]
             losses = torch.stack(self._losses(chosen, *inner))
             (losses.sum() + torch.stack(penalties).sum()).backward()
-            found.append(losses.detach())
             for (_, slope), value in zip(outer, inner, strict=True):
                 if value.grad is not None:
                     slope[groups] = value.grad
+            found.append(losses.detach())
+
+        self._pass(shares, there_and_back)
         penalty = self.plan.l2 * perturbation.effective().square().sum()
         outer = [pair for pair in outer if pair[0].requires_grad]
         torch.autograd.backward(
@@ -353,9 +368,12 @@ class _Stack:
             return {}
         added, gain = self.perturbation.effective(), self.perturbation.gain
         losses: list[Tensor] = []
-        for chosen in self._passes(batches):
+
+        def hear(chosen: list[_Share]) -> None:
             groups = self._groups(chosen)
-            losses += self._losses(chosen, added[groups], gain[groups])
+            losses.extend(self._losses(chosen, added[groups], gain[groups]))
+
+        self._pass(batches, hear)
         sums = dict.fromkeys(active, 0.0)
         counts = dict.fromkeys(active, 0)
         for share, loss in zip(batches, torch.stack(losses).tolist(), strict=True):

@@ -92,7 +92,7 @@ def test_not_even_one_row():
         pytest.raises(torch.OutOfMemoryError, match="full") as caught,
     ):
         run_in_chunks(run, 4, 4, CPU)
-    assert "Not even one series at a time fits on cpu." in caught.value.__notes__
+    assert "Not even one of the series fits on cpu." in caught.value.__notes__
 
 
 def test_other_errors_are_not_tried_again():

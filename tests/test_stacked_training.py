@@ -207,3 +207,41 @@ def test_a_device_takes_as_many_runs_as_it_has_room_for(monkeypatch):
             stacked_training, "free_bytes", lambda device, free=free: free
         )
         assert stacked_training._runs_per_pass(delta, 32) == expected
+
+
+def test_a_full_device_gets_fewer_runs_at_once(monkeypatch):
+    classifiers = [
+        make_classifier(
+            SOURCE, precision="float64", dropout=rate, max_epochs=3, early_stopping=True
+        )
+        for rate in (0.0, 0.1, 0.2, 0.3, 0.4)
+    ]
+    rows, plan = np.arange(32), plan_of(classifiers[0])
+    expected = [prepare(classifier, rows) for classifier in classifiers]
+    train_stacked(expected, plan, runs_per_pass=1)
+    hear = stacked_training._Stack._losses
+    sizes = []
+
+    def fill(self, shares, added, gain):
+        losses = hear(self, shares, added, gain)
+        sizes.append(len(shares))
+        if len(shares) > 2:
+            if added.requires_grad:
+                # It gets as far as the heads on its way back.
+                torch.stack(losses).sum().backward()
+            raise torch.OutOfMemoryError("full")
+        return losses
+
+    monkeypatch.setattr(stacked_training._Stack, "_losses", fill)
+    found = [prepare(classifier, rows) for classifier in classifiers]
+    with pytest.warns(UserWarning, match="no memory left for 5 runs") as caught:
+        train_stacked(found, plan, runs_per_pass=5)
+    assert len(caught) == 1
+    assert max(sizes) == 5 and sizes.count(5) == 1
+    for one, other in zip(found, expected, strict=True):
+        for row, known in zip(one.history, other.history, strict=True):
+            assert row == pytest.approx(known, abs=1e-10)
+        for name, value in one.module.state_dict().items():
+            torch.testing.assert_close(
+                value, other.module.state_dict()[name], rtol=0, atol=1e-10
+            )
