@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_v2s import V2SClassifier, V2SClassifierCV, V2STransformer, stacked_training
+from sklearn_v2s import (
+    V2SClassifier,
+    V2SClassifierCV,
+    V2STransformer,
+    stacked_training,
+    views,
+)
 from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
 from sklearn_v2s.explain import represent_series
 from sklearn_v2s.sources import load_source
@@ -153,6 +159,22 @@ def test_representations_are_those_of_the_cpu():
     for one, other in zip(found, expected, strict=True):
         assert one.name == other.name
         np.testing.assert_allclose(one.points, other.points, rtol=0, atol=1e-9)
+
+
+def test_few_series_hear_little_silence_beside_them(monkeypatch):
+    classifier = V2SClassifier(views=["wave"], device="cpu", **EXACT).fit(X, Y)
+    sizes = []
+    plain = views._side_by_side
+
+    def see(waveforms, size):
+        sizes.append(size)
+        return plain(waveforms, size)
+
+    monkeypatch.setattr(views, "_side_by_side", see)
+    with pretend_device():
+        classifier.set_params(device=NAME).predict(X)
+    # It was as many as fill the memory of a device: 20,000.
+    assert sizes == [256]
 
 
 def waits_of(train, batch_size):
