@@ -9,6 +9,7 @@ import pytest
 
 from sklearn_v2s import V2SClassifier
 from tests.small import make_classifier
+from tests.speech_folders import write_google
 from tests.tiny_source import TinySource
 
 
@@ -18,6 +19,14 @@ def shared() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the data folder {folder}, which is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small corpus in the layout of Google Speech Commands."""
+    folder = tmp_path_factory.mktemp("google")
+    write_google(folder)
     return folder
 
 

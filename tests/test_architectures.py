@@ -24,7 +24,7 @@ from sklearn_v2s.sources.tcn import TCN
 from sklearn_v2s.sources.unet_attrnn import UNetAttRNN
 from sklearn_v2s.sources.vggish import VGGish, build_vggish
 from sklearn_v2s.sources.yamnet import build_yamnet
-from tests.test_pretraining import write_google
+from tests.speech_folders import write_google
 
 LOG_MEL = [
     name for name, entry in ARCHITECTURES.items() if entry.front_end is FrontEndConfig
