@@ -72,22 +72,44 @@ def test_same_seed_gives_the_same_model(trained, google, tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "front_end"), [("attrnn", "kapre"), ("wavebank", "kernel-bank")]
 )
-def test_an_accelerator_trains_the_same(google, tmp_path, architecture, front_end):
-    short = dataclasses.replace(
-        QUICK, architecture=architecture, front_end=front_end, epochs=1
+def test_a_run_begins_on_an_accelerator_and_goes_on_without(
+    google, tmp_path, monkeypatch, architecture, front_end
+):
+    quick = dataclasses.replace(QUICK, architecture=architecture, front_end=front_end)
+    expected = train(read_corpus(google), tmp_path / "whole", quick)
+    epoch = trainer._Run.epoch
+
+    def interrupted(run, *arguments):
+        if run.history:
+            raise KeyboardInterrupt
+        return epoch(run, *arguments)
+
+    with monkeypatch.context() as patch, pretend_device() as device:
+        patch.setattr(trainer._Run, "epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(read_corpus(google), tmp_path / "parts", quick, device=NAME)
+    assert device.waits["pretraining/trainer.py:epoch"] == 1
+    found = train(read_corpus(google), tmp_path / "parts", quick, resume=True)
+    for one, other in zip(
+        losses_of(tmp_path / "parts"), losses_of(tmp_path / "whole"), strict=True
+    ):
+        assert float(one) == pytest.approx(float(other), rel=1e-3)
+    assert found["accuracy"] == expected["accuracy"]
+
+
+def test_a_run_ends_on_an_accelerator(google, tmp_path):
+    quick = dataclasses.replace(
+        QUICK, architecture="wavebank", front_end="kernel-bank", epochs=1
     )
-    losses, accuracies = [], []
+    cards = {}
     for device in ("cpu", NAME):
         with pretend_device():
-            card = train(read_corpus(google), tmp_path / device, short, device=device)
-        assert card["device"] == device
-        losses.append(float(losses_of(tmp_path / device)[0]))
-        accuracies.append(card["accuracy"])
-        # What it has written is read anywhere.
-        again = train(read_corpus(google), tmp_path / device, short, resume=True)
-        assert again["accuracy"] == card["accuracy"]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert accuracies[0] == accuracies[1]
+            cards[device] = train(
+                read_corpus(google), tmp_path / device, quick, device=device
+            )
+        assert cards[device]["device"] == device
+        load_checkpoint(tmp_path / device / "wavebank.safetensors")
+    assert cards[NAME]["accuracy"] == cards["cpu"]["accuracy"]
 
 
 def test_another_seed_gives_another_model(trained, google, tmp_path):

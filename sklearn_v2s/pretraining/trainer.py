@@ -298,7 +298,7 @@ def pretrain(
         Where to train, as for `sklearn_v2s.V2SClassifier`.
     resume : bool, default=False
         Go on from the last complete epoch found in `output`. The result is the same
-        as without the interruption.
+        as without the interruption, up to rounding on another device.
     command : str, default=""
         The command line, for the card.
     progress : bool, default=True
