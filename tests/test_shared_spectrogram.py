@@ -64,20 +64,26 @@ def both_paths(front_end, placement, n_groups=1, dtype=torch.float32, seed=0):
     return found
 
 
+@st.composite
+def placements(draw):
+    n_channels = draw(st.integers(1, 3))
+    n_timepoints = draw(st.integers(1, 3000))
+    fits = (KAPRE.input_length // n_channels) // n_timepoints
+    n_segments = draw(st.integers(1, min(10, fits)))
+    return ReplicaPlacement(KAPRE.input_length, n_channels, n_timepoints, n_segments)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", FRONT_ENDS)
-@settings(max_examples=12, deadline=None)
-@given(data=st.data())
-def test_features_and_gradients_are_those_of_the_plain_path(name, compiled, data):
-    n_channels = data.draw(st.integers(1, 3))
-    n_timepoints = data.draw(st.integers(1, 3000))
-    fits = (KAPRE.input_length // n_channels) // n_timepoints
-    n_segments = data.draw(st.integers(1, min(10, fits)))
-    placement = ReplicaPlacement(
-        KAPRE.input_length, n_channels, n_timepoints, n_segments
-    )
+# The same draws in each run: where the slopes of a gain nearly cancel, as they do once
+# in a thousand draws, float32 cannot be as exact by either path. That both are one for
+# any placement is shown in float64, below.
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(placement=placements(), seed=st.integers(0, 99))
+def test_features_and_gradients_are_those_of_the_plain_path(
+    name, compiled, placement, seed
+):
     front_end = LogMelFrontEnd(FRONT_ENDS[name])
-    seed = data.draw(st.integers(0, 99))
     _, exact = both_paths(front_end, placement, 2, torch.float64, seed)
     with compiled_layers() if compiled else nullcontext():
         fast, plain = both_paths(front_end, placement, n_groups=2, seed=seed)
@@ -141,10 +147,11 @@ def test_compiled_sums_of_series_that_each_perturbation_has_for_itself(
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
-def test_in_float64_both_paths_are_one(name):
-    placement = ReplicaPlacement(KAPRE.input_length, 2, 300, 3)
+@settings(max_examples=20, deadline=None)
+@given(placement=placements(), seed=st.integers(0, 99))
+def test_in_float64_both_paths_are_one(name, placement, seed):
     front_end = LogMelFrontEnd(FRONT_ENDS[name])
-    fast, plain = both_paths(front_end, placement, n_groups=3, dtype=torch.float64)
+    fast, plain = both_paths(front_end, placement, 3, torch.float64, seed)
     for mine, theirs in zip(fast, plain, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=1e-9)
 
