@@ -30,9 +30,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, log_loss
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.environment import describe_environment
+from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.sources import load_source
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 DATASETS = {"GunPoint": load_gunpoint, "ItalyPowerDemand": load_italy_power_demand}
 

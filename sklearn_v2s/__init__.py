@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Voice2Series: time series classification by a frozen speech model, for scikit-learn.
 
-`V2SClassifier` learns a sound to add to a series and a way to read what a keyword
-recogniser then hears; `V2STransformer` gives the recogniser's outputs as features.
+`V2SClassifier` learns a perturbation of the series and a label mapping of what a frozen
+keyword recogniser outputs for them; `V2STransformer` gives these outputs as features.
 `BlackBoxV2SClassifier` does the first for a recogniser that is only a function.
 `TransferClassifier` and `FCNClassifier` are neural baselines to compare with. The
 Displays draw figures; `sklearn_v2s.explain` and `sklearn_v2s.alignment` compute them.
@@ -12,16 +12,18 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from sklearn_v2s.runtime import moved_modules
+
 if TYPE_CHECKING:
     from sklearn_v2s.baselines import FCNClassifier, TransferClassifier
     from sklearn_v2s.black_box import BlackBoxV2SClassifier
     from sklearn_v2s.classifier import V2SClassifier
-    from sklearn_v2s.classifier_cv import V2SClassifierCV
     from sklearn_v2s.plotting import (
         SourceEmbeddingDisplay,
         TrainingHistoryDisplay,
         V2SExplanationDisplay,
     )
+    from sklearn_v2s.search import V2SClassifierCV
     from sklearn_v2s.transformer import V2STransformer
 
 try:
@@ -42,8 +44,8 @@ __all__ = [
     "__version__",
 ]
 
-# Imported when they are first asked for: torch takes its time, and a command line that
-# lists datasets, or a program that draws nothing, need not wait.
+# Imported on first use: torch is slow to import, and a command line that lists datasets,
+# or a program that draws nothing, need not wait for it.
 _MODULES = {
     "BlackBoxV2SClassifier": "black_box",
     "FCNClassifier": "baselines",
@@ -51,7 +53,7 @@ _MODULES = {
     "TrainingHistoryDisplay": "plotting",
     "TransferClassifier": "baselines",
     "V2SClassifier": "classifier",
-    "V2SClassifierCV": "classifier_cv",
+    "V2SClassifierCV": "search",
     "V2SExplanationDisplay": "plotting",
     "V2STransformer": "transformer",
 }
@@ -66,6 +68,9 @@ _SUBMODULES = {
     "pretraining",
     "sources",
 }
+
+
+moved_modules.install()
 
 
 def __getattr__(name: str) -> Any:

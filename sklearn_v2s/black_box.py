@@ -11,16 +11,22 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
 from sklearn_v2s.label_mapping.fitting import (
     LABEL_MAPPINGS,
     fit_mapping,
     new_mapping,
 )
+from sklearn_v2s.perturbation.zeroth_order import random_basis, zeroth_order_gradient
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.series_estimator import SeriesClassifier
+from sklearn_v2s.runtime.sklearn_compat import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+)
+from sklearn_v2s.series import SeriesNormalizer
+from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.sources.black_box import BlackBox
-from sklearn_v2s.zeroth_order import random_basis, zeroth_order_gradient
 
 __all__ = ["BlackBoxV2SClassifier"]
 
@@ -280,6 +286,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         self.random_state = random_state
 
     # Set by fit; declared here for type checkers.
+    _normalizer: SeriesNormalizer
     history_: list[dict[str, float]]
     initial_loss_: float
     label_mapping_: Any
@@ -315,40 +322,40 @@ class BlackBoxV2SClassifier(SeriesClassifier):
             If X, y, a parameter or an answer of the source cannot be used; the text
             names it, the value seen and what is allowed.
         """
-        with self._unchanged_on_failure():
-            given, codes, weight = self._check_training_data(X, y, sample_weight)
-            self._fit_normalizer(given, weight)
-            series = self._normalizer.transform(given)
-            data = _TrainingData.sort(given, series, codes, weight)
-            placement = self._placement()
-            placement.warn_if_resampling()
-            mapping_seed, seed = self._seeds(2)
-            mapping = new_mapping(self.label_mapping, self.mapping_size, mapping_seed)
-            n_steps = self._affordable_steps(len(codes), mapping)
-            rng = np.random.default_rng(seed)
-            room = (
-                placement.mask().numpy()
-                if self.mask
-                else np.ones(placement.input_length, bool)
+        fitted = self._unfitted_copy()
+        given, codes, weight = fitted._check_training_data(X, y, sample_weight)
+        fitted._normalizer = fitted._fit_normalizer(given, weight)
+        series = fitted._normalizer.transform(given)
+        data = _TrainingData.sort(given, series, codes, weight)
+        placement = fitted._placement()
+        placement.warn_if_resampling()
+        mapping_seed, seed = self._seeds(2)
+        mapping = new_mapping(self.label_mapping, self.mapping_size, mapping_seed)
+        n_steps = self._affordable_steps(len(codes), mapping)
+        rng = np.random.default_rng(seed)
+        changeable = (
+            placement.mask().numpy()
+            if self.mask
+            else np.ones(placement.input_length, bool)
+        )
+        basis = random_basis(changeable, self.rank, rng)
+        start = rng.normal(size=self.rank)
+        start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
+        black_box = BlackBox(self.source, self.source_output)
+        fitted.history_ = []
+        best = fitted._settle(black_box, data, mapping, basis @ start, refit=True)
+        fitted.initial_loss_ = best.loss
+        if n_steps:
+            trained = fitted._train(
+                black_box, data, best.mapping, basis, start, n_steps, rng
             )
-            basis = random_basis(room, self.rank, rng)
-            start = rng.normal(size=self.rank)
-            start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
-            black_box = BlackBox(self.source, self.source_output)
-            self.history_ = []
-            best = self._settle(black_box, data, mapping, basis @ start, refit=True)
-            self.initial_loss_ = best.loss
-            if n_steps:
-                trained = self._train(
-                    black_box, data, best.mapping, basis, start, n_steps, rng
-                )
-                best = min(best, trained, key=lambda settled: settled.loss)
-            self.loss_, self.label_mapping_, self.perturbation_ = best
-            self.n_iter_ = n_steps
-            self.n_queries_ = black_box.n_queries
-            assert black_box.n_classes is not None
-            self.n_source_classes_ = black_box.n_classes
-        return self
+            best = min(best, trained, key=lambda settled: settled.loss)
+        fitted.loss_, fitted.label_mapping_, fitted.perturbation_ = best
+        fitted.n_iter_ = n_steps
+        fitted.n_queries_ = black_box.n_queries
+        assert black_box.n_classes is not None
+        fitted.n_source_classes_ = black_box.n_classes
+        return self._assign_fitted(fitted)
 
     def _affordable_steps(self, n: int, mapping: Any) -> int:
         """Return how many steps for n series keep within both limits."""
@@ -481,7 +488,9 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         ndarray of shape (n, input_length)
             Samples at the source's sample rate, whatever that is.
         """
-        return self._waveforms(self._series(X), self.perturbation_)
+        return self._waveforms(
+            self._normalizer.transform(self._checked_series(X)), self.perturbation_
+        )
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of the target classes; asks the source once a series.
@@ -496,7 +505,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        series = self._series(X)
+        series = self._normalizer.transform(self._checked_series(X))
         black_box = BlackBox(self.source, self.source_output, self.n_source_classes_)
         logits = self._hear(black_box, series, self.perturbation_[None])[0]
         scores = np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)

@@ -6,22 +6,41 @@ from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_v2s import persistence
-from sklearn_v2s._compat import HasMethods, Interval, StrOptions, fit_context
-from sklearn_v2s.chunking import showing_progress
-from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS
-from sklearn_v2s.reprogrammed_fit import ReprogrammedFit
-from sklearn_v2s.series import SeriesNormalizer
-from sklearn_v2s.series_estimator import SeriesClassifier
-from sklearn_v2s.target_module import SourceOutput
+from sklearn_v2s.base import ReprogrammedEstimator
+from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, new_mapping
+from sklearn_v2s.model import (
+    MAPPING_CLASSES,
+    ModelState,
+    ReprogrammedModel,
+    plain_values,
+)
+from sklearn_v2s.runtime.batching import showing_progress
+from sklearn_v2s.runtime.devices import resolve_device, warn_of_sharing
+from sklearn_v2s.runtime.sklearn_compat import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+)
+from sklearn_v2s.runtime.tensor_file import (
+    TensorFileError,
+    read_tensor_file,
+    write_tensor_file,
+)
+from sklearn_v2s.series.estimator import SeriesClassifier, TrainingData
+from sklearn_v2s.training.net import TrainingSettings, V2SNet, epoch_rows
+from sklearn_v2s.training.train import Rows, stratified_validation_rows, train
+from sklearn_v2s.views import SourceOutput
 
 __all__ = ["V2SClassifier"]
 
+_FILE_KIND = "V2SClassifier"
+_SHAPE_ATTRIBUTES = ("n_features_in_", "n_timepoints_in_", "n_channels_in_")
 
-class V2SClassifier(SeriesClassifier, ReprogrammedFit):
+
+class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     """Classify time series with a frozen speech model (Voice2Series).
 
     A series is placed in one second of sound, a learned perturbation is added, a frozen
@@ -175,7 +194,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
     """
 
     _parameter_constraints: dict[str, Any] = {
-        **ReprogrammedFit._parameter_constraints,
+        **ReprogrammedEstimator._parameter_constraints,
         "mask": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "train_gain": ["boolean"],
@@ -346,6 +365,26 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
         }
         return cls(**(paper | overrides))
 
+    @property
+    def input_gain_(self) -> np.ndarray:
+        """Factor of the normalised series, of shape (n_views,)."""
+        return self.model_.reprogrammed.perturbation.gain.detach().numpy()
+
+    @property
+    def label_mapping_(self) -> Any:
+        """The fitted label mapping; its classes are the positions in `classes_`."""
+        return self.model_.label_mapping
+
+    @property
+    def history_(self) -> list[dict[str, float]]:
+        """Losses, accuracies and seconds of each epoch."""
+        return self.model_.history
+
+    @property
+    def n_iter_(self) -> int:
+        """Epochs trained."""
+        return len(self.model_.history)
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn the perturbation and the label mapping.
@@ -377,24 +416,43 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
                 "fine_tune=True trains the source, but max_epochs=0 trains nothing. "
                 "Set max_epochs to the number of passes over the data, for example 20."
             )
-        continued = self.warm_start and hasattr(self, "net_")
-        with self._unchanged_on_failure():
-            before = self.classes_ if continued else None
-            series, codes, weight = self._check_training_data(
-                X, y, sample_weight, reset=not continued
-            )
-            if before is not None and not np.array_equal(before, self.classes_):
-                raise ValueError(
-                    "warm_start=True needs the classes of the previous fit, "
-                    f"{before.tolist()}, but y has {self.classes_.tolist()}. Set "
-                    "warm_start=False to begin anew."
+        before = self.model_ if self.warm_start and hasattr(self, "model_") else None
+        fitted = self._unfitted_copy(keep_shape=before is not None)
+        data = fitted._check_training_data(X, y, sample_weight, reset=before is None)
+        shuffle_seed, split_seed, mapping_seed, *seeds = self._seeds(3 + self.n_views)
+        # A mapping of source classes goes on as it is; others begin anew.
+        keeps_mapping = before is not None and before.settings.mean_logits
+        mapping = None if keeps_mapping else self._new_mapping(mapping_seed)
+        device = resolve_device(self.device)
+        warn_of_sharing(device)
+        with showing_progress(self.verbose > 0):
+            if before is None:
+                model = self._new_model(data, mapping, seeds, mapping_seed)
+            else:
+                model = fitted._continued_model(before, mapping)
+            model.classes, model.shuffle_seed = fitted.classes_, shuffle_seed
+            series = model.normalizer.transform(data.series)
+            features = model.features(series, device, self.memory)
+            if not keeps_mapping:
+                model.fit_label_mapping(features, data.codes, data.weight)
+            if before is None:
+                model.limit_temperature()
+        fitted.model_ = model
+        if self.max_epochs > 0:
+            fixed = features[:, model.n_replica_features :]
+            rows = Rows(series, fixed, data.codes, data.weight)
+            held_out = self._held_out_rows(data.codes, split_seed)
+            net = fitted._train(rows, self.lr_schedule, validation_rows=held_out)
+            if not model.settings.mean_logits:
+                # In closed form to all data, now that the perturbation is learned.
+                n_learned = model.n_replica_features
+                features[:, :n_learned] = model.view_features(
+                    "replicas", series, device, self.memory
                 )
-            with showing_progress(self.verbose > 0):
-                series, fixed = self._prepare(series, codes, weight, continued)
-            if self.max_epochs > 0:
-                self._train(series, fixed, codes, weight)
-            self._finish()
-        return self
+                model.fit_label_mapping(features, data.codes, data.weight)
+                head = model.target_module().head
+                net.module_.head.load_state_dict(head.state_dict())
+        return self._assign_fitted(fitted)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -422,71 +480,154 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
         V2SClassifier
             The classifier.
         """
-        first = not hasattr(self, "net_")
-        given = None if classes is None else np.unique(classes)
-        if not first and given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(
-                f"classes={given.tolist()} is not the same as at the first call of "
-                f"partial_fit: {self.classes_.tolist()}."
-            )
-        known = given if first else self.classes_
-        with self._unchanged_on_failure():
-            series, codes, weight = self._check_training_data(
-                X, y, sample_weight, known, reset=first
-            )
-            if first:
-                series, fixed = self._prepare(series, codes, weight, continued=False)
-                self._start_net(len(series), None, schedule="constant")
-            else:
-                series = self._normalizer.transform(series)
-                fixed = self._fixed_features(series)
-                self._resume_net()
-            rows = np.arange(len(codes))
-            self._run(series, fixed, codes, weight, epochs=1, rows=rows)
-            self._read_head()
-            self._finish()
-        return self
-
-    def _restore(
-        self,
-        source: Any,
-        wave_source: Any,
-        mapping: Any,
-        history: list[Any],
-        temperature_limit: float | None,
-        views: dict[str, dict[str, np.ndarray]],
-        tuned: dict[str, np.ndarray],
-        **arrays: np.ndarray,
-    ) -> None:
-        """Rebuild the fitted state from what a file holds."""
-        self._source_reference = source.reference
-        self._temperature_limit = (
-            np.inf if temperature_limit is None else temperature_limit
+        before = getattr(self, "model_", None)
+        known = None if classes is None else np.unique(classes)
+        if before is not None:
+            if known is not None and not np.array_equal(known, self.classes_):
+                raise ValueError(
+                    f"classes={known.tolist()} is not the same as at the first call of "
+                    f"partial_fit: {self.classes_.tolist()}."
+                )
+            known = self.classes_
+        fitted = self._unfitted_copy(keep_shape=before is not None)
+        data = fitted._check_training_data(
+            X, y, sample_weight, known, reset=before is None
         )
-        self._normalizer = SeriesNormalizer(self.normalization)
-        self._normalizer.mean_ = arrays["mean"]
-        self._normalizer.scale_ = arrays["scale"]
-        self.label_mapping_ = mapping
-        # The generators matter only to a later partial_fit.
-        self._shuffle_seed, *seeds = self._seeds(1 + self.n_views)
-        reprogrammed = self._new_reprogrammed(source, seeds)
-        # The seed matters only before the views are fitted.
-        self._fixed_views = self._new_fixed_views(source, wave_source, seed=0)
-        for name, view in self._fixed_views.items():
-            view.restore(views[name])
-        if reprogrammed.owns_source:
-            reprogrammed.source.load_state_dict(
-                {name: torch.from_numpy(value) for name, value in tuned.items()}
+        device = resolve_device(self.device)
+        warn_of_sharing(device)
+        if before is None:
+            shuffle_seed, _, mapping_seed, *seeds = self._seeds(3 + self.n_views)
+            mapping = self._new_mapping(mapping_seed)
+            model = self._new_model(data, mapping, seeds, mapping_seed)
+            model.classes, model.shuffle_seed = fitted.classes_, shuffle_seed
+        else:
+            model = ReprogrammedModel.continue_from(before)
+        series = model.normalizer.transform(data.series)
+        features = model.features(series, device, self.memory)
+        if before is None:
+            model.fit_label_mapping(features, data.codes, data.weight)
+            model.limit_temperature()
+        fitted.model_ = model
+        fixed = features[:, model.n_replica_features :]
+        rows = Rows(series, fixed, data.codes, data.weight)
+        previous = getattr(self, "net_", None)
+        net = fitted._train(rows, "constant", epochs=1, previous=previous)
+        net.module_.head.write_to(model.label_mapping)
+        return self._assign_fitted(fitted)
+
+    def _new_mapping(self, seed: int) -> Any:
+        """Return the label mapping that the parameters mean, not fitted."""
+        mapping = new_mapping(self.label_mapping, self.mapping_size, seed)
+        if getattr(mapping, "reads_logits", False) and self.source_output != "logits":
+            raise ValueError(
+                f"label_mapping={self.label_mapping!r} reads the logits of the source "
+                f"classes, but source_output={self.source_output!r}. Set "
+                "source_output='logits', or label_mapping='linear', which reads any "
+                "output."
             )
-        with torch.no_grad():
-            reprogrammed.perturbation.delta.copy_(torch.from_numpy(arrays["delta"]))
-            reprogrammed.perturbation.log_gain.copy_(
-                torch.from_numpy(arrays["log_gain"])
+        return mapping
+
+    def _new_model(
+        self, data: TrainingData, mapping: Any, seeds: list[int], view_seed: int
+    ) -> ReprogrammedModel:
+        """Return a model with new perturbations, its label mapping not fitted."""
+        settings = self._model_settings(getattr(mapping, "reads_logits", False))
+        self._check_trainable(settings.views)
+        normalizer = self._fit_normalizer(data.series, data.weight)
+        model = ReprogrammedModel.build(
+            settings, normalizer, data.series, seeds=seeds, view_seed=view_seed
+        )
+        model.label_mapping = mapping
+        return model
+
+    def _check_trainable(self, views: tuple[str, ...]) -> None:
+        if self.max_epochs > 0 and "replicas" not in views:
+            raise ValueError(
+                f"max_epochs={self.max_epochs} trains the perturbation of the view "
+                f"'replicas', which views={self.views!r} lacks. Add it, or set "
+                "max_epochs=0."
             )
-        self._module = self._target_module(reprogrammed)
-        self._cpu_source = source
-        self._finish()
-        self.history_, self.n_iter_ = history, len(history)
+
+    def _continued_model(
+        self, before: ReprogrammedModel, mapping: Any
+    ) -> ReprogrammedModel:
+        """Return the model of the previous fit, to go on from, with a new mapping.
+
+        None keeps its mapping.
+        """
+        assert before.classes is not None
+        if not np.array_equal(before.classes, self.classes_):
+            raise ValueError(
+                "warm_start=True needs the classes of the previous fit, "
+                f"{before.classes.tolist()}, but y has {self.classes_.tolist()}. Set "
+                "warm_start=False to begin anew."
+            )
+        reads_logits = mapping is None or getattr(mapping, "reads_logits", False)
+        settings = self._model_settings(reads_logits)
+        self._check_trainable(settings.views)
+        if before.settings.fine_tune != self.fine_tune:
+            raise ValueError(
+                f"warm_start=True goes on from a fit with fine_tune="
+                f"{before.settings.fine_tune}, but fine_tune={self.fine_tune}. Set "
+                "warm_start=False to begin anew."
+            )
+        if before.settings.views != settings.views:
+            raise ValueError(
+                "warm_start=True needs the views of the previous fit, "
+                f"{list(before.settings.views)}, but views={self.views!r} now means "
+                f"{list(settings.views)}. Set warm_start=False to begin anew."
+            )
+        model = ReprogrammedModel.continue_from(before, settings)
+        if mapping is not None:
+            model.label_mapping = mapping
+        return model
+
+    def _held_out_rows(self, codes: np.ndarray, seed: int) -> np.ndarray | None:
+        """Return the rows to validate on, if there are any."""
+        if not self.early_stopping:
+            return None
+        rng = np.random.default_rng(seed)
+        return stratified_validation_rows(codes, self.validation_fraction, rng)
+
+    def _train(
+        self,
+        rows: Rows,
+        lr_schedule: Literal["constant", "cosine"],
+        *,
+        epochs: int | None = None,
+        validation_rows: np.ndarray | None = None,
+        previous: V2SNet | None = None,
+    ) -> V2SNet:
+        """Train the perturbation of `model_`; set ``net_`` and the history."""
+        callbacks = self.callbacks or []
+        for callback in callbacks:
+            if hasattr(callback, "bind"):
+                callback.bind(self)
+        model = self.model_
+        settings = TrainingSettings(
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            source_lr=self.source_lr,
+            lr_schedule=lr_schedule,
+            l2=self.l2,
+            n_iter_no_change=self.n_iter_no_change,
+            shuffle_seed=model.shuffle_seed,
+            verbose=self.verbose,
+            callbacks=callbacks,
+        )
+        self.net_ = train(
+            model.target_module(),
+            model.label_mapping,
+            rows,
+            settings,
+            resolve_device(self.device),
+            validation_rows=validation_rows,
+            epochs=epochs,
+            previous=previous,
+        )
+        model.history = epoch_rows(self.net_.history)
+        return self.net_
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of the target classes.
@@ -501,16 +642,10 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        series = self._series(X)
-        features = self._features(
-            self._on_device(),
-            series,
-            self._fixed_features(series),
-            self._reads_logits(),
-        )
-        scores = np.asarray(self.label_mapping_.transform(features), dtype=np.float64)
-        # Equation 4 gives each class the mean of its words, no distribution yet.
-        return self._distributions(scores)
+        series = self._checked_series(X)
+        device = resolve_device(self.device)
+        # Equation 4 gives each class the mean of its source classes, no distribution.
+        return self._distributions(self.model_.scores(series, device, self.memory))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted classifier to a file without pickle.
@@ -529,7 +664,26 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
             or callbacks.
         """
         check_is_fitted(self)
-        persistence.save_classifier(self, path)
+        arrays, document = self.model_.state()
+        # A folder of this machine says nothing elsewhere.
+        parameters = self.get_params(deep=False) | {"memory": None}
+        given = parameters["label_mapping"]
+        if not isinstance(given, str):
+            # Beside the fitted one. What fit filled in, such as block_sizes, is not
+            # what the user gave.
+            fitted = self.model_.label_mapping
+            given = given if type(given) is type(fitted) else fitted
+            mapping = plain_values("label_mapping", given.get_params())
+            document["label_mapping"]["given"] = mapping
+            parameters["label_mapping"] = None
+        header = {
+            "kind": _FILE_KIND,
+            "parameters": plain_values(_FILE_KIND, parameters),
+            "fitted": {name: getattr(self, name) for name in _SHAPE_ATTRIBUTES},
+            "unequal_length": self.unequal_length_,
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+        }
+        write_tensor_file(path, arrays, {**document, **header})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -552,4 +706,39 @@ class V2SClassifier(SeriesClassifier, ReprogrammedFit):
         CheckpointError
             If the source of that name is another one here.
         """
-        return persistence.load_classifier(cls, path)
+        arrays, header, _ = read_tensor_file(path)
+        if header.get("kind") != _FILE_KIND:
+            raise TensorFileError(
+                f"{path} holds a {header.get('kind')!r}, not a {_FILE_KIND!r}."
+            )
+        try:
+            return cls._from_file(ModelState(arrays, header))
+        except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+            # The SHA-256 is right, so this is what was written.
+            raise TensorFileError(
+                f"{path} holds a {_FILE_KIND} that this version of sklearn-v2s cannot "
+                f"read ({error!r}). Update sklearn-v2s, or fit again."
+            ) from error
+
+    @classmethod
+    def _from_file(cls, state: ModelState) -> Self:
+        header = state.document
+        mapping, parameters = header["label_mapping"], header["parameters"]
+        if parameters["label_mapping"] is None:
+            mapping_class = MAPPING_CLASSES[mapping["class"]]
+            parameters["label_mapping"] = mapping_class(**mapping["given"])
+        classifier = cls(**parameters)
+        for name in _SHAPE_ATTRIBUTES:
+            setattr(classifier, name, header["fitted"][name])
+        classifier.unequal_length_ = header["unequal_length"]
+        if header["feature_names"]:
+            names = np.array(header["feature_names"], dtype=object)
+            classifier.feature_names_in_ = names
+        # The seeds matter only to a partial_fit that goes on from here.
+        n_groups = len(state.arrays["perturbation/delta"])
+        shuffle_seed, *seeds = classifier._seeds(1 + n_groups)
+        shape = classifier.n_channels_in_, classifier.n_timepoints_in_
+        classifier.model_ = ReprogrammedModel.from_state(state, shape, seeds)
+        classifier.model_.shuffle_seed = shuffle_seed
+        classifier.classes_ = classifier.model_.classes
+        return classifier

@@ -7,17 +7,17 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_v2s._compat import fit_context
-from sklearn_v2s.base import BaseV2S
-from sklearn_v2s.reprogramming import ReprogrammedSource
-from sklearn_v2s.series import check_series
-from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import SourceOutput
+from sklearn_v2s.base import ReprogrammedEstimator
+from sklearn_v2s.model import ReprogrammedModel
+from sklearn_v2s.runtime.devices import resolve_device
+from sklearn_v2s.runtime.sklearn_compat import fit_context
+from sklearn_v2s.series.checks import check_series
+from sklearn_v2s.views import SourceOutput
 
 __all__ = ["V2STransformer"]
 
 
-class V2STransformer(TransformerMixin, BaseV2S):
+class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     """Turn time series into what a frozen speech model says about them.
 
     Each series is placed in the source's waveform, a random perturbation is added, and
@@ -88,7 +88,7 @@ class V2STransformer(TransformerMixin, BaseV2S):
     (3, 512)
     """
 
-    _parameter_constraints = BaseV2S._parameter_constraints
+    _parameter_constraints = ReprogrammedEstimator._parameter_constraints
 
     def __init__(
         self,
@@ -139,21 +139,17 @@ class V2STransformer(TransformerMixin, BaseV2S):
         V2STransformer
             The fitted transformer.
         """
-        with self._unchanged_on_failure():
-            series, _ = check_series(self, X, reset=True, missing=self.missing)
-            self.views_ = self._resolve_views()
-            self._fit_normalizer(series)
-            source = load_source(self.source, self._dtype)
-            seeds = self._seeds(self.n_views)
-            self._module = self._build(source, seeds).eval()
-            normalised = self._normalizer.transform(series)
-            self._fit_fixed_views(source, series, normalised, seeds[0])
-            self._module.placement.warn_if_resampling()
-            self.perturbation_ = self._perturbation
-        return self
-
-    def _reprogrammed(self) -> ReprogrammedSource:
-        return self._module
+        fitted = self._unfitted_copy()
+        series, _ = check_series(fitted, X, reset=True, missing=self.missing)
+        seeds = self._seeds(self.n_views)
+        fitted.model_ = ReprogrammedModel.build(
+            self._model_settings(),
+            self._fit_normalizer(series),
+            series,
+            seeds=seeds,
+            view_seed=seeds[0],
+        )
+        return self._assign_fitted(fitted)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return what is heard of series, in all views.
@@ -170,9 +166,10 @@ class V2STransformer(TransformerMixin, BaseV2S):
             ``"replicas"`` one comes after the other; with ``source_output="both"`` the
             logits of all come before the embeddings of all.
         """
-        series = self._series(X)
-        fixed = self._fixed_features(series)
-        features = self._features(self._on_device(), series, fixed)
+        series = self._checked_series(X)
+        normalised = self.model_.normalizer.transform(series)
+        device = resolve_device(self.device)
+        features = self.model_.features(normalised, device, self.memory)
         return features.astype(np.float64, copy=False)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -189,20 +186,18 @@ class V2STransformer(TransformerMixin, BaseV2S):
             Such as ``"view0_embedding17"`` for the replicas and ``"tone17"``.
         """
         check_is_fitted(self)
-        source = self._module.source
+        source = self.model_.reprogrammed.source
         sizes = {"logits": len(source.classes), "embedding": source.embedding_size}
-        kinds = list(sizes) if self.source_output == "both" else [self.source_output]
-        names = [
-            f"view{view}_{kind}{column}"
-            for kind in kinds
-            for view in range(len(self.perturbation_))
-            for column in range(sizes[kind])
-        ]
-        if "replicas" not in self.views_:
-            names = []
-        names += [
-            f"{name}{column}"
-            for name, view in self._fixed_views.items()
-            for column in range(sum(view.block_sizes))
-        ]
+        both = self.source_output == "both"
+        names = []
+        for name, view in self.model_.views.items():
+            if name != "replicas":
+                names += [f"{name}{column}" for column in range(view.n_features)]
+                continue
+            names += [
+                f"view{group}_{output}{column}"
+                for output in (sizes if both else [self.source_output])
+                for group in range(len(self.perturbation_))
+                for column in range(sizes[output])
+            ]
         return np.array(names, dtype=object)

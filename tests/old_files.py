@@ -102,8 +102,9 @@ class _Stop(Exception):
 
 
 def _write_checkpoint(path: Path) -> None:
-    from sklearn_v2s.checkpointing import fit_with_checkpoints
     from skorch.callbacks import Callback
+
+    from sklearn_v2s.training.resume import fit_with_checkpoints
 
     class Stop(Callback):
         def on_epoch_end(self, net: Any, **kwargs: Any) -> None:

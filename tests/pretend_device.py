@@ -228,7 +228,7 @@ class PretendDevice:
     waits : Counter
         How often the host would have waited, by the place in the library.
     sending : bool
-        Whether `sklearn_v2s.devices.send` is copying, from pinned memory.
+        Whether `sklearn_v2s.runtime.devices.send` is copying, from pinned memory.
     """
 
     def __init__(self, has_float64: bool) -> None:
@@ -246,7 +246,7 @@ class PretendDevice:
         self.waits[ours[-1] if ours else "elsewhere"] += 1
 
     def send(self, values: Tensor, device: torch.device) -> Tensor:
-        """Copy as `sklearn_v2s.devices.send` does, without waiting."""
+        """Copy as `sklearn_v2s.runtime.devices.send` does, without waiting."""
         self.sending = True
         try:
             return values.to(device)

@@ -9,16 +9,16 @@ import torch
 from sklearn_v2s.label_mapping import (
     ContiguousLabelMapping,
 )
+from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.sources.contract import freeze
-from sklearn_v2s.target_module import (
+from sklearn_v2s.training.module import (
     LinearHead,
     MatrixHead,
     TargetModule,
     mapping_input,
 )
-from sklearn_v2s.training import build_net
+from sklearn_v2s.training.net import build_net
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")

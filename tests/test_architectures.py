@@ -16,14 +16,14 @@ from sklearn_v2s.sources import (
     load_source,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import AttRNN, count_parameters
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES
 from sklearn_v2s.sources.contract import copy_source, freeze
-from sklearn_v2s.sources.resnet import ResNet
-from sklearn_v2s.sources.tcn import TCN
-from sklearn_v2s.sources.unet_attrnn import UNetAttRNN
-from sklearn_v2s.sources.vggish import VGGish, build_vggish
-from sklearn_v2s.sources.yamnet import build_yamnet
+from sklearn_v2s.sources.networks.attrnn import AttRNN, count_parameters
+from sklearn_v2s.sources.networks.resnet import ResNet
+from sklearn_v2s.sources.networks.tcn import TCN
+from sklearn_v2s.sources.networks.unet_attrnn import UNetAttRNN
+from sklearn_v2s.sources.networks.vggish import VGGish, build_vggish
+from sklearn_v2s.sources.networks.yamnet import build_yamnet
 from tests.speech_folders import write_google
 
 LOG_MEL = [

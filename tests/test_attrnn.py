@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sklearn_v2s.sources import SourceModel, check_source
-from sklearn_v2s.sources.attrnn import AttRNN, build_attrnn, count_parameters
 from sklearn_v2s.sources.contract import freeze
 from sklearn_v2s.sources.front_end import FRONT_ENDS
+from sklearn_v2s.sources.networks.attrnn import AttRNN, build_attrnn, count_parameters
 
 
 def random_network(seed=0, n_classes=36):

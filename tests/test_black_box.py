@@ -19,8 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_v2s import BlackBoxV2SClassifier, black_box
 from sklearn_v2s.label_mapping import RandomLabelMapping
+from sklearn_v2s.perturbation.zeroth_order import random_basis, zeroth_order_gradient
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.zeroth_order import random_basis, zeroth_order_gradient
 from tests.small import make_series
 from tests.test_sklearn_checks import IN_FLOAT64, check_name
 from tests.tiny_source import TinySource

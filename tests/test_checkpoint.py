@@ -18,6 +18,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sklearn_v2s import tensor_file
+from sklearn_v2s.runtime.tensor_file import (
+    TensorFileError,
+    read_tensor_file,
+    write_bytes,
+    write_tensor_file,
+)
 from sklearn_v2s.sources import (
     FRONT_ENDS,
     CheckpointError,
@@ -28,14 +34,8 @@ from sklearn_v2s.sources import (
     load_checkpoint,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, Architecture
-from sklearn_v2s.tensor_file import (
-    TensorFileError,
-    read_tensor_file,
-    write_bytes,
-    write_tensor_file,
-)
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
 
 CARD = {"corpus": "Töne", "accuracy": {"test/all": 0.1 + 0.2}, "seeds": [1, 2]}
 

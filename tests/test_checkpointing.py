@@ -13,15 +13,15 @@ from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.checkpointing import fit_with_checkpoints, state_path
-from sklearn_v2s.sources import FrontEndConfig, load_source, save_checkpoint
-from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.sources.contract import copy_source
-from sklearn_v2s.tensor_file import (
+from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
     write_tensor_file,
 )
+from sklearn_v2s.sources import FrontEndConfig, load_source, save_checkpoint
+from sklearn_v2s.sources.contract import copy_source
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.training.resume import fit_with_checkpoints, state_path
 from tests.small import WORDS, make_classifier, make_series
 
 EARLY = {"early_stopping": True, "n_iter_no_change": 50}
@@ -324,7 +324,7 @@ def test_refusals(source, tmp_path):
 def test_a_killed_process(source, tmp_path):
     script = f"""
 import os
-from sklearn_v2s.checkpointing import fit_with_checkpoints
+from sklearn_v2s.training.resume import fit_with_checkpoints
 from skorch.callbacks import Callback
 from tests.small import make_classifier, make_series
 class Kill(Callback):

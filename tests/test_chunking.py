@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.chunking import free_bytes, run_in_chunks, showing_progress
-from sklearn_v2s.reprogramming import _pass_size
+from sklearn_v2s.perturbation import _pass_size
+from sklearn_v2s.runtime.batching import free_bytes, run_in_batches, showing_progress
 from tests.small import make_series
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_all_rows_once_and_in_order(count, size, room):
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run_in_chunks(run, count, size, CPU)
+        run_in_batches(run, count, size, CPU)
     assert done == list(range(count))
     assert len(caught) == (min(count, size) > room)
     assert all(later <= size for size, later in pairwise(sizes))
@@ -51,12 +51,12 @@ def test_progress_is_shown_where_somebody_asked_and_looks(monkeypatch):
     ):
         monkeypatch.setattr(sys, "stderr", stream)
         with showing_progress(shown):
-            run_in_chunks(lambda rows, size: None, 5, 2, CPU)
+            run_in_batches(lambda rows, size: None, 5, 2, CPU)
         assert ("hearing series" in stream.getvalue()) == expected
         assert ("0/5" in stream.getvalue()) == expected
         # It ends with the block.
         before = stream.getvalue()
-        run_in_chunks(lambda rows, size: None, 5, 2, CPU)
+        run_in_batches(lambda rows, size: None, 5, 2, CPU)
         assert stream.getvalue() == before
 
 
@@ -79,7 +79,7 @@ def test_the_warning_says_what_happens():
         "Going on with 4 at a time, and fewer if needed."
     )
     with pytest.warns(UserWarning, match=re.escape(message)) as caught:
-        run_in_chunks(run, 20, 8, CPU)
+        run_in_batches(run, 20, 8, CPU)
     assert len(caught) == 1
 
 
@@ -91,7 +91,7 @@ def test_not_even_one_row():
         pytest.warns(UserWarning, match="no memory left"),
         pytest.raises(torch.OutOfMemoryError, match="full") as caught,
     ):
-        run_in_chunks(run, 4, 4, CPU)
+        run_in_batches(run, 4, 4, CPU)
     assert "Not even one of the series fits on cpu." in caught.value.__notes__
 
 
@@ -103,7 +103,7 @@ def test_other_errors_are_not_tried_again():
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        run_in_chunks(run, 4, 2, CPU)
+        run_in_batches(run, 4, 2, CPU)
     assert len(calls) == 1
 
 
@@ -113,10 +113,10 @@ def test_nobody_says_how_much_a_cpu_has_left():
 
 def test_passes_follow_the_free_memory(monkeypatch):
     device = torch.device("cuda")
-    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: None)
+    monkeypatch.setattr("sklearn_v2s.perturbation.free_bytes", lambda device: None)
     most = _pass_size(1, 16000, device)
     assert _pass_size(4, 16000, device) == most // 4
-    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: 2**30)
+    monkeypatch.setattr("sklearn_v2s.perturbation.free_bytes", lambda device: 2**30)
     assert 1 <= _pass_size(1, 16000, device) < most
-    monkeypatch.setattr("sklearn_v2s.reprogramming.free_bytes", lambda device: 0)
+    monkeypatch.setattr("sklearn_v2s.perturbation.free_bytes", lambda device: 0)
     assert _pass_size(1, 16000, device) == 1

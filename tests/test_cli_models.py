@@ -25,7 +25,7 @@ from sklearn.metrics import (
 from sklearn_v2s import V2SClassifier
 from sklearn_v2s.cli import build_parser, main, models
 from sklearn_v2s.cli.parameters import add_parameters, given_parameters
-from sklearn_v2s.training_callbacks import KeepState
+from sklearn_v2s.training.callbacks import KeepState
 from tests.small import make_series
 from tests.test_persistence import write_small_checkpoint
 from tests.ucr_folder import write_dataset

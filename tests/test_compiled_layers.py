@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sklearn_v2s.sources import compiled
-from sklearn_v2s.sources.attrnn import AttRNN
-from sklearn_v2s.sources.compiled import compiled_layers, takes_compiled_form
-from sklearn_v2s.sources.compiled.jit import jit
-from sklearn_v2s.sources.compiled.lstm import ROWS
-from sklearn_v2s.sources.recurrent_layers import recur
-from sklearn_v2s.sources.time_convolutions import convolve_frozen
+from sklearn_v2s.sources.fast.compiled import compiled_layers, takes_compiled_form
+from sklearn_v2s.sources.fast.jit import jit
+from sklearn_v2s.sources.fast.lstm_kernels import ROWS
+from sklearn_v2s.sources.networks.attrnn import AttRNN
+from sklearn_v2s.sources.networks.lstm import lstm_forward
+from sklearn_v2s.sources.networks.time_convolutions import convolve_frozen
 
 # Each size is compiled: only these two, the second with padding.
 SIZES = [(4, 4), (3, 2)]
@@ -94,7 +94,9 @@ def test_lstm(size, batch, n_frames, scale, seed):
     features = make_features(batch, n_frames, size[0], seed=seed, scale=scale)
     assert takes_compiled_form(features, *lstm.parameters())
     exact = copy.deepcopy(lstm).double()
-    assert_equal_in_float64(lambda x: recur(x, lstm), lambda x: exact(x)[0], features)
+    assert_equal_in_float64(
+        lambda x: lstm_forward(x, lstm), lambda x: exact(x)[0], features
+    )
 
 
 @pytest.mark.usefixtures("compiles")
@@ -119,7 +121,7 @@ def test_convolutions(batch, n_frames, seed):
 def test_features_need_not_lie_side_by_side():
     lstm, layers = make_lstm(*SIZES[0], seed=0), make_convolutions(0)
     for call, width in (
-        (lambda x: recur(x, lstm), 4),
+        (lambda x: lstm_forward(x, lstm), 4),
         (lambda x: convolve_frozen(x, *layers), 6),
     ):
         features = make_features(3, 5, width)
@@ -138,10 +140,10 @@ def test_rows_do_not_depend_on_each_other():
     # So parts of a batch give what the batch gives, to the last bit.
     lstm = make_lstm(*SIZES[0], seed=0)
     features = make_features(ROWS + 5, 7, 4)
-    whole = with_gradient(lambda x: recur(x, lstm), features)
+    whole = with_gradient(lambda x: lstm_forward(x, lstm), features)
     above = torch.randn(whole[0].shape, generator=torch.Generator().manual_seed(0))
     part = features.detach()[ROWS - 2 : ROWS + 3].requires_grad_()
-    states = recur(part, lstm)
+    states = lstm_forward(part, lstm)
     (gradient,) = torch.autograd.grad(states, part, above[ROWS - 2 : ROWS + 3])
     assert torch.equal(states, whole[0][ROWS - 2 : ROWS + 3])
     assert torch.equal(gradient, whole[1][ROWS - 2 : ROWS + 3])
@@ -163,7 +165,7 @@ def test_what_is_not_a_number_does_not_get_lost(bad):
     # A training that diverges has to show.
     lstm, layers = make_lstm(*SIZES[0], seed=0), make_convolutions(0)
     for call, width in (
-        (lambda x: recur(x, lstm), 4),
+        (lambda x: lstm_forward(x, lstm), 4),
         (lambda x: convolve_frozen(x, *layers), 6),
     ):
         features = make_features(2, 5, width).detach()
@@ -188,12 +190,12 @@ def test_who_takes_the_plain_path(monkeypatch):
     lstm.requires_grad_(True)
     assert not takes_compiled_form(features, *lstm.parameters())
     lstm.requires_grad_(False)
-    expected = with_gradient(lambda x: recur(x, lstm), features)
+    expected = with_gradient(lambda x: lstm_forward(x, lstm), features)
     monkeypatch.setattr(compiled, "_numba_is_installed", lambda: False)
     assert not takes_compiled_form(features, *weights)
     # The same numbers, up to rounding, without numba.
     for mine, theirs in zip(
-        with_gradient(lambda x: recur(x, lstm), features), expected, strict=True
+        with_gradient(lambda x: lstm_forward(x, lstm), features), expected, strict=True
     ):
         torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
 

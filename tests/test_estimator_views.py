@@ -16,6 +16,11 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_v2s import V2SClassifier, V2STransformer
 from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.runtime.tensor_file import (
+    TensorFileError,
+    read_tensor_file,
+    write_tensor_file,
+)
 from sklearn_v2s.series import interpolate_missing
 from sklearn_v2s.sources import (
     FrontEndConfig,
@@ -23,13 +28,8 @@ from sklearn_v2s.sources import (
     load_source,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.sources.wavebank import build_wavebank
-from sklearn_v2s.tensor_file import (
-    TensorFileError,
-    read_tensor_file,
-    write_tensor_file,
-)
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.sources.networks.wavebank import build_wavebank
 from sklearn_v2s.views import VIEWS
 from tests.small import SETTING, make_series
 from tests.tiny_source import TinySource

@@ -24,7 +24,10 @@ from sklearn_v2s.sources import (
     save_checkpoint,
 )
 from sklearn_v2s.sources.front_end import mel_filter_bank
-from sklearn_v2s.sources.keras_h5 import SPEECH_COMMANDS_CLASSES, import_keras_h5
+from sklearn_v2s.sources.importers.keras_h5 import (
+    SPEECH_COMMANDS_CLASSES,
+    import_keras_h5,
+)
 
 h5py = pytest.importorskip("h5py", reason="reading Keras files needs h5py")
 

@@ -16,8 +16,11 @@ from sklearn_v2s.sources import (
     load_source,
     save_checkpoint,
 )
-from sklearn_v2s.sources.keras_h5 import SPEECH_COMMANDS_CLASSES, import_keras_h5
-from sklearn_v2s.sources.yamnet import audioset_classes
+from sklearn_v2s.sources.importers.keras_h5 import (
+    SPEECH_COMMANDS_CLASSES,
+    import_keras_h5,
+)
+from sklearn_v2s.sources.networks.yamnet import audioset_classes
 from tests import test_keras_h5 as keras
 
 h5py = pytest.importorskip("h5py", reason="reading Keras files needs h5py")

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from torch.nn import functional
 
 from sklearn_v2s.pretraining import PretrainingSettings
+from sklearn_v2s.runtime.tensor_file import read_tensor_file, write_tensor_file
 from sklearn_v2s.sources import (
     CheckpointError,
     FrontEndConfig,
@@ -20,8 +21,7 @@ from sklearn_v2s.sources import (
     load_source,
     save_checkpoint,
 )
-from sklearn_v2s.sources.wavebank import build_wavebank
-from sklearn_v2s.tensor_file import read_tensor_file, write_tensor_file
+from sklearn_v2s.sources.networks.wavebank import build_wavebank
 
 SMALL = KernelBankConfig(input_length=512, n_kernels=14, n_octaves=3, hop_length=32)
 
@@ -84,7 +84,7 @@ def test_responses_are_those_of_a_plain_loop(
     assert_allclose(found, expected, rtol=0, atol=1e-12)
     expected = naive_responses(waveforms.numpy(), kernels[chosen], dilation, 1)
     met = []
-    for some, beside in front_end.responses_side_by_side(
+    for some, beside in front_end.responses_in_columns(
         waveforms.T, dilation, torch.tensor(chosen), 3
     ):
         met += chosen[some]
@@ -113,7 +113,7 @@ def test_responses_are_those_of_a_convolution(
     assert found.shape == (3, 84, -(-n_samples // stride))
     assert_allclose(found, expected, rtol=0, atol=tolerance)
     numbers = torch.tensor([80, 3, 3])
-    ((_, some),) = front_end.responses_side_by_side(
+    ((_, some),) = front_end.responses_in_columns(
         waveforms.T, dilation, numbers, len(numbers)
     )
     assert_allclose(

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.target_module import LinearHead
+from sklearn_v2s.training.module import LinearHead
 
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

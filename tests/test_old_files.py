@@ -60,7 +60,7 @@ def test_a_saved_classifier_is_saved_again(
 
 
 def test_a_training_is_taken_up_again(release: dict[str, Any], tmp_path: Path) -> None:
-    from sklearn_v2s.checkpointing import fit_with_checkpoints
+    from sklearn_v2s.training.resume import fit_with_checkpoints
 
     for name in ("training.safetensors", "training.state.safetensors"):
         shutil.copy(name, tmp_path)

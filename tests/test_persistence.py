@@ -26,6 +26,11 @@ from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
     RandomLabelMapping,
 )
+from sklearn_v2s.runtime.tensor_file import (
+    TensorFileError,
+    read_tensor_file,
+    write_tensor_file,
+)
 from sklearn_v2s.sources import (
     CheckpointError,
     FrontEndConfig,
@@ -33,12 +38,7 @@ from sklearn_v2s.sources import (
     registry,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.tensor_file import (
-    TensorFileError,
-    read_tensor_file,
-    write_tensor_file,
-)
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from tests.small import WORDS, make_classifier, make_series
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_v2s.pooling import (
+from sklearn_v2s.views.pooling import (
     N_THRESHOLDS,
     PooledResponses,
     pool_responses,

@@ -26,9 +26,9 @@ from sklearn_v2s.sources import (
     registry,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import build_attrnn
 from sklearn_v2s.sources.contract import SourceReference, copy_source
 from sklearn_v2s.sources.kernel_bank import KernelBankConfig
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.sources.registry import load_reference, shipped_checkpoint
 
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.sources.contract import freeze
 from tests.tiny_source import TinySource
 

@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.reprogramming import ReprogrammedSource
-from sklearn_v2s.row_parts import one_thread, pass_in_parts, row_threads
-from sklearn_v2s.threads import single_threads
+from sklearn_v2s.perturbation import ReprogrammedSource
+from sklearn_v2s.runtime.row_parts import (
+    one_thread,
+    pass_in_parts,
+    row_threads,
+    single_threads,
+)
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_v2s.placement import ReplicaPlacement, TonePlacement
-from sklearn_v2s.reprogramming import (
+from sklearn_v2s.perturbation import (
     Perturbation,
     ReprogrammedSource,
     collect_outputs,
 )
+from sklearn_v2s.placement import ReplicaPlacement, TonePlacement
 from sklearn_v2s.sources import load_source
-from sklearn_v2s.sources.compiled import compiled_layers
-from sklearn_v2s.sources.compiled import mel as compiled_mel
 from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.fast.compiled import compiled_layers
+from sklearn_v2s.sources.fast.compiled import mel as compiled_mel
+from sklearn_v2s.sources.fast.shared_spectrogram import SharedSpectrogram
 from sklearn_v2s.sources.front_end import FRONT_ENDS, LogMelFrontEnd
-from sklearn_v2s.sources.shared_spectrogram import SharedSpectrogram
 
 KAPRE = FRONT_ENDS["kapre"]
 

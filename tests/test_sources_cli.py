@@ -12,6 +12,7 @@ from scipy.io import wavfile
 from torch import Tensor, nn
 
 from sklearn_v2s import cli
+from sklearn_v2s.pretraining.evaluation import evaluate_source
 from sklearn_v2s.sources import (
     FRONT_ENDS,
     SourceOutputs,
@@ -21,8 +22,7 @@ from sklearn_v2s.sources import (
     registry,
     save_checkpoint,
 )
-from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.sources.evaluation import evaluate_source
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
 
 WORDS = ("unknown/silence", "go", "stop", "wow")
 
@@ -274,7 +274,7 @@ def test_evaluate_an_unknown_source(
 def test_import(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keras_h5 = pytest.importorskip("sklearn_v2s.sources.keras_h5")
+    keras_h5 = pytest.importorskip("sklearn_v2s.sources.importers.keras_h5")
     pytest.importorskip("h5py", reason="reading Keras files needs h5py")
     path = shared / "weights" / "model-attRNN.h5"
     output = tmp_path / "gsc.safetensors"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from sklearn_v2s import V2SClassifier, stacked_training
-from sklearn_v2s.reprogramming import Perturbation
-from sklearn_v2s.sources import load_source
 from sklearn_v2s.stacked_runs import Part, Run, TrainingPlan
 from sklearn_v2s.stacked_training import StackedPerturbation, train_stacked
+
+from sklearn_v2s import V2SClassifier, stacked_training
+from sklearn_v2s.perturbation import Perturbation
+from sklearn_v2s.sources import load_source
 from tests.small import WORDS, make_classifier, make_series
 from tests.tiny_source import TinySource
 

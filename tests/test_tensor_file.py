@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path):

@@ -7,8 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sklearn_v2s.sources.attrnn import AttRNN
-from sklearn_v2s.sources.time_convolutions import convolve_frozen, frozen_on_cpu
+from sklearn_v2s.sources.networks.attrnn import AttRNN
+from sklearn_v2s.sources.networks.time_convolutions import (
+    convolve_frozen,
+    frozen_on_cpu,
+)
 
 
 def make_layers(n_taps=5, n_maps=10, seed=0):

@@ -19,12 +19,12 @@ from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
     RandomLabelMapping,
 )
-from sklearn_v2s.reprogramming import collect_outputs
-from sklearn_v2s.sources.attrnn import build_attrnn
+from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.sources.contract import SourceOutputs, freeze
 from sklearn_v2s.sources.front_end import FRONT_ENDS
-from sklearn_v2s.target_module import LinearHead, MatrixHead, mapping_input
-from sklearn_v2s.training import RowsOnDevice, keep_batch
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.training.module import LinearHead, MatrixHead, mapping_input
+from sklearn_v2s.training.net import RowsOnDevice, keep_batch
 from tests.small_training import (
     CPU,
     as_input,

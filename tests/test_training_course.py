@@ -17,7 +17,7 @@ from sklearn_v2s.label_mapping import (
     IterativeLabelMapping,
     LinearLabelMapping,
 )
-from sklearn_v2s.reprogramming import collect_outputs
+from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.training import (
     stratified_validation_rows,
 )

@@ -13,9 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import hilbert
 
 from sklearn_v2s.placement import ReplicaPlacement, TonePlacement
-from sklearn_v2s.pooling import pool_responses
 from sklearn_v2s.sources import KernelBankConfig, load_source
-from sklearn_v2s.sources.wavebank import build_wavebank
+from sklearn_v2s.sources.networks.wavebank import build_wavebank
 from sklearn_v2s.views import (
     VIEWS,
     LevelView,
@@ -25,6 +24,7 @@ from sklearn_v2s.views import (
     build_views,
     content_order,
 )
+from sklearn_v2s.views.pooling import pool_responses
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.class_weight import compute_class_weight
 
-from sklearn_v2s.devices import resolve_device, warn_of_sharing
-from sklearn_v2s.weights import balance_classes, check_weights
+from sklearn_v2s.runtime.devices import resolve_device, warn_of_sharing
+from sklearn_v2s.series.weights import balance_classes, check_weights
 
 quick = settings(max_examples=50, deadline=None)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_v2s._compat import Interval, StrOptions
 from sklearn_v2s.baselines.modules import Head, TimeMean, glorot
 from sklearn_v2s.baselines.network import NetworkClassifier
+from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions
 
 __all__ = ["FCNClassifier"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the baselines share: how a network is trained and asked."""
+"""What the baselines share: training and prediction of a network."""
 
 import copy
 import warnings
@@ -17,22 +17,19 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from sklearn_v2s._compat import Interval, StrOptions, fit_context
 from sklearn_v2s.baselines.modules import Head, Trained
-from sklearn_v2s.devices import resolve_device
-from sklearn_v2s.series_estimator import SeriesClassifier, epoch_rows
-from sklearn_v2s.training import (
-    RowsOnDevice,
-    V2SNet,
-    keep_batch,
-    stratified_validation_rows,
-)
-from sklearn_v2s.training_callbacks import EpochAccuracy, EpochProgress, KeepState
+from sklearn_v2s.runtime.devices import resolve_device
+from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions, fit_context
+from sklearn_v2s.series import SeriesNormalizer
+from sklearn_v2s.series.estimator import SeriesClassifier
+from sklearn_v2s.training.callbacks import EpochAccuracy, EpochProgress, KeepState
+from sklearn_v2s.training.net import RowsOnDevice, SeriesNet, epoch_rows, keep_batch
+from sklearn_v2s.training.train import stratified_validation_rows
 
 __all__ = ["EvenBatches", "NetworkClassifier"]
 
-# Series for each pass that needs no gradient.
-_PASS = 128
+# Series in a forward pass without gradients.
+_BATCH = 128
 
 
 class EvenBatches(Sampler[list[int]]):
@@ -56,8 +53,8 @@ class EvenBatches(Sampler[list[int]]):
             yield batch.tolist()
 
 
-class BaselineNet(V2SNet):
-    """The net of the baselines: the same weighted loss, on logits and without penalty.
+class BaselineNet(SeriesNet):
+    """The net of the baselines, whose module returns logits.
 
     It takes ``X`` as a dictionary of ``series``, what the trained part reads, and
     ``sample_weight``.
@@ -67,10 +64,6 @@ class BaselineNet(V2SNet):
         """Return the logarithms of the probabilities of a batch."""
         scores = self.module_(x["series"], x["sample_weight"])
         return torch.log_softmax(scores, dim=1)
-
-    def penalty(self) -> Tensor:
-        """Return 0: AdamW decays the weights itself."""
-        return torch.zeros(())
 
 
 @contextmanager
@@ -146,6 +139,7 @@ class NetworkClassifier(SeriesClassifier):
         self.verbose = verbose
 
     # Set by fit; declared here for type checkers.
+    _normalizer: SeriesNormalizer
     history_: list[dict[str, float]]
     module_: nn.Sequential
     n_iter_: int
@@ -192,26 +186,26 @@ class NetworkClassifier(SeriesClassifier):
             If X, y or a parameter cannot be used; the text names it, the value seen and
             what is allowed.
         """
-        with self._unchanged_on_failure():
-            given, codes, weight = self._check_training_data(X, y, sample_weight)
-            self._fit_normalizer(given, weight)
-            series = self._normalizer.transform(given)
-            init_seed, split_seed, *seeds = self._seeds(4)
-            generator = torch.Generator().manual_seed(init_seed)
-            device = resolve_device(self.device)
-            fixed, encoder = (
-                part.to(device, self._dtype).eval()
-                for part in self._new_parts(generator)
-            )
-            # What no training changes is computed once.
-            inputs = self._pass(fixed, series)
-            head = self._new_head(self._pass(encoder, inputs), weight, generator)
-            module = Trained(encoder, head).to(device, self._dtype)
-            rng = np.random.default_rng(split_seed)
-            self._train(module, inputs, codes, weight, rng, *seeds)
-            whole = OrderedDict(fixed=fixed, encoder=encoder, head=head)
-            self.module_ = nn.Sequential(whole).to("cpu").eval()
-        return self
+        fitted = self._unfitted_copy()
+        data = fitted._check_training_data(X, y, sample_weight)
+        fitted._normalizer = fitted._fit_normalizer(data.series, data.weight)
+        series = fitted._normalizer.transform(data.series)
+        init_seed, split_seed, *seeds = fitted._seeds(4)
+        generator = torch.Generator().manual_seed(init_seed)
+        device = resolve_device(self.device)
+        fixed, encoder = (
+            part.to(device, self._dtype).eval() for part in fitted._new_parts(generator)
+        )
+        # What no training changes is computed once.
+        inputs = self._forward(fixed, series)
+        features = self._forward(encoder, inputs)
+        head = fitted._new_head(features, data.weight, generator)
+        module = Trained(encoder, head).to(device, self._dtype)
+        rng = np.random.default_rng(split_seed)
+        fitted._train(module, inputs, data.codes, data.weight, rng, *seeds)
+        parts = OrderedDict(fixed=fixed, encoder=encoder, head=head)
+        fitted.module_ = nn.Sequential(parts).to("cpu").eval()
+        return self._assign_fitted(fitted)
 
     def _train(
         self,
@@ -223,7 +217,7 @@ class NetworkClassifier(SeriesClassifier):
         shuffle_seed: int,
         dropout_seed: int,
     ) -> None:
-        """Train a module in place and set the attributes that tell its course."""
+        """Train a module in place and set ``history_`` and ``n_iter_``."""
         train, validation = np.arange(len(codes)), None
         if self.early_stopping:
             rows = stratified_validation_rows(codes, self.validation_fraction, rng)
@@ -286,7 +280,7 @@ class NetworkClassifier(SeriesClassifier):
             iterator_train__batch_sampler=batches,
             # What torch asks for beside a sampler of whole batches.
             iterator_train__batch_size=1,
-            iterator_valid__batch_size=_PASS,
+            iterator_valid__batch_size=_BATCH,
             iterator_train__collate_fn=keep_batch,
             iterator_valid__collate_fn=keep_batch,
             # Both loaders draw a seed when they start; without a generator of their
@@ -300,13 +294,13 @@ class NetworkClassifier(SeriesClassifier):
         )
         return net.initialize()
 
-    def _pass(self, module: nn.Module, rows: np.ndarray) -> np.ndarray:
-        """Return what a module in evaluation mode makes of many rows."""
+    def _forward(self, module: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """Return the output of a module in evaluation mode for many rows."""
         device = resolve_device(self.device)
         with torch.inference_mode():
             parts = [
-                module(torch.from_numpy(rows[i : i + _PASS]).to(device, self._dtype))
-                for i in range(0, len(rows), _PASS)
+                module(torch.from_numpy(rows[i : i + _BATCH]).to(device, self._dtype))
+                for i in range(0, len(rows), _BATCH)
             ]
             return torch.cat(parts).cpu().numpy()
 
@@ -323,12 +317,12 @@ class NetworkClassifier(SeriesClassifier):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        series = self._series(X)
+        series = self._normalizer.transform(self._checked_series(X))
         device = resolve_device(self.device)
         module = self.module_
         if device.type != "cpu":
             module = copy.deepcopy(module).to(device)
-        logits = self._pass(module, series).astype(np.float64, copy=False)
+        logits = self._forward(module, series).astype(np.float64, copy=False)
         if not np.isfinite(logits).all():
             raise ValueError(
                 "the network returned NaN or infinity for series with values up to "

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The baseline of transfer learning: a copy of the source, fine-tuned."""
 
+import copy
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -8,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_v2s._compat import Interval, StrOptions
 from sklearn_v2s.baselines.modules import Embedding, Head, Placed, Standardised
 from sklearn_v2s.baselines.network import NetworkClassifier
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.sources.contract import SourceModel, copy_source
+from sklearn_v2s.runtime.devices import resolve_device
+from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions
+from sklearn_v2s.sources.contract import SourceModel, independent_copy
 from sklearn_v2s.sources.registry import load_source
 
 __all__ = ["TransferClassifier"]
@@ -172,11 +174,7 @@ class TransferClassifier(NetworkClassifier):
         self.source_lr = source_lr
 
     def _new_parts(self, generator: torch.Generator) -> tuple[nn.Module, nn.Module]:
-        source: Any = copy_source(load_source(self.source, self._dtype))
-        for module in source.modules():
-            if isinstance(module, SourceModel):
-                # It would be pickled by the name of the checkpoint that it came from.
-                module.reference = None
+        source: Any = independent_copy(load_source(self.source, self._dtype))
         placement = ReplicaPlacement(
             source.input_length,
             n_channels=self.n_channels_in_,
@@ -208,3 +206,24 @@ class TransferClassifier(NetworkClassifier):
         if self.freeze_source:
             return []
         return [("encoder.*", {"lr": self.source_lr})]
+
+    def embed(self, X: Any) -> np.ndarray:
+        """Return the embeddings of the fine-tuned source.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, embedding_size)
+            One for each series.
+        """
+        series = self._normalizer.transform(self._checked_series(X))
+        parts: Any = self.module_
+        encoder = nn.Sequential(parts.fixed, parts.encoder)
+        device = resolve_device(self.device)
+        if device.type != "cpu":
+            encoder = copy.deepcopy(encoder).to(device)
+        return self._forward(encoder, series)

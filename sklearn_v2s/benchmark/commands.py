@@ -325,7 +325,7 @@ def _measure_speed(options: argparse.Namespace) -> int:
     from sklearn_v2s.benchmark.speed import run_speed
     from sklearn_v2s.benchmark.speed.command import device_label
     from sklearn_v2s.benchmark.speed.measure import Setting
-    from sklearn_v2s.devices import resolve_device
+    from sklearn_v2s.runtime.devices import resolve_device
 
     setting = Setting(
         resolve_device(options.device),

@@ -19,8 +19,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from sklearn_v2s.benchmark.results import write_rows
 from sklearn_v2s.datasets import list_datasets, load_dataset
-from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.transformer import V2STransformer
 
 __all__ = [

@@ -18,7 +18,7 @@ from sklearn_v2s.benchmark.figures import (
 )
 from sklearn_v2s.benchmark.markdown import markdown_table
 from sklearn_v2s.benchmark.results import merge_files, write_rows
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 __all__ = ["read_results", "write_report"]
 

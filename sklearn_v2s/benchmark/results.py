@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 __all__ = ["merge_files", "read_rows", "write_rows"]
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sklearn_v2s.benchmark.results import read_rows, write_rows
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.datasets import list_datasets, load_dataset
-from sklearn_v2s.environment import describe_environment
+from sklearn_v2s.runtime.environment import describe_environment
 
 __all__ = [
     "CANDIDATES",

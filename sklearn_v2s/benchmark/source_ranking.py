@@ -15,7 +15,7 @@ from sklearn_v2s.alignment import rank_sources
 from sklearn_v2s.benchmark.results import read_rows, write_rows
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.datasets import list_datasets, load_dataset
-from sklearn_v2s.environment import describe_environment
+from sklearn_v2s.runtime.environment import describe_environment
 
 __all__ = ["COLUMNS", "measure_sources", "summarise_sources"]
 

@@ -26,7 +26,7 @@ from sklearn_v2s.benchmark.memory import PeakMemory
 from sklearn_v2s.benchmark.methods import Method, resolve_method
 from sklearn_v2s.benchmark.metrics import score_predictions
 from sklearn_v2s.datasets import load_dataset
-from sklearn_v2s.environment import describe_environment
+from sklearn_v2s.runtime.environment import describe_environment
 
 __all__ = ["Dataset", "as_accepted", "measure", "measure_all", "pad_series"]
 

@@ -222,7 +222,7 @@ def predict_proba(classifier: "V2SClassifier", X: Any, quiet: bool) -> np.ndarra
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from sklearn_v2s.tensor_file import write_bytes
+    from sklearn_v2s.runtime.tensor_file import write_bytes
 
     classifier = _load(options)
     proba = predict_proba(classifier, _unlabelled(options, classifier), options.quiet)
@@ -317,7 +317,7 @@ def _explain(options: argparse.Namespace) -> int:
     # A command has no window.
     matplotlib.use("Agg")
     from sklearn_v2s.plotting import V2SExplanationDisplay
-    from sklearn_v2s.tensor_file import write_bytes
+    from sklearn_v2s.runtime.tensor_file import write_bytes
 
     classifier = _load(options)
     X = _unlabelled(options, classifier)

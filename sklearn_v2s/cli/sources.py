@@ -116,9 +116,9 @@ def _shipped_sources() -> dict[str, tuple[Path, str, str]]:
 
 
 def _list_sources(options: argparse.Namespace) -> int:
+    from sklearn_v2s.runtime.tensor_file import read_tensor_file
     from sklearn_v2s.sources.download import PUBLISHED, cached_file
     from sklearn_v2s.sources.torchaudio_bundle import list_bundles
-    from sklearn_v2s.tensor_file import read_tensor_file
 
     if options.torchaudio:
         for name, licence in list_bundles().items():
@@ -158,8 +158,8 @@ def _list_sources(options: argparse.Namespace) -> int:
 
 def _evaluate_source(options: argparse.Namespace) -> int:
     from sklearn_v2s.pretraining.corpora import SPLITS
-    from sklearn_v2s.sources.evaluation import evaluate_source
-    from sklearn_v2s.sources.keras_h5 import import_keras_h5
+    from sklearn_v2s.pretraining.evaluation import evaluate_source
+    from sklearn_v2s.sources.importers.keras_h5 import import_keras_h5
 
     source = options.source
     if Path(source).suffix in _KERAS_SUFFIXES:
@@ -210,7 +210,7 @@ def _verify_sources(options: argparse.Namespace) -> int:
 def _import_source(options: argparse.Namespace) -> int:
     from sklearn_v2s.sources.checkpoint import save_checkpoint
     from sklearn_v2s.sources.download import PUBLISHED, file_sha256
-    from sklearn_v2s.sources.keras_h5 import import_keras_h5
+    from sklearn_v2s.sources.importers.keras_h5 import import_keras_h5
 
     if options.output.suffix != ".safetensors":
         raise ValueError(

@@ -171,7 +171,7 @@ def _check_source(source: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from sklearn_v2s.checkpointing import fit_with_checkpoints, state_path
+    from sklearn_v2s.training.resume import fit_with_checkpoints, state_path
 
     if options.output.suffix != ".safetensors":
         options.usage_error(f"--output {options.output}: must end in .safetensors")

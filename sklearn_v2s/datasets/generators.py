@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sklearn_v2s._compat import Interval, validate_params
+from sklearn_v2s.runtime.sklearn_compat import Interval, validate_params
 
 __all__ = ["make_control_charts", "make_cylinder_bell_funnel"]
 

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from sklearn_v2s.classifier import V2SClassifier
-from sklearn_v2s.explain.listeners import (
-    Listeners,
+from sklearn_v2s.explain.differentiable import (
+    DifferentiableViews,
     class_number,
-    hear,
     one_series,
+    source_outputs,
 )
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
 from sklearn_v2s.sources.inspection import (
-    Listening,
+    Activations,
     as_maps,
     candidate_layers,
     explainable_layers,
-    listen,
-    thaw,
+    record_activations,
+    unfrozen_copy,
 )
 
 __all__ = ["SourceExplanation", "explain_source"]
@@ -152,8 +152,8 @@ def explain_source(
     if cam not in ("grad-cam", "hires-cam"):
         raise ValueError(f"cam={cam!r} is not allowed: 'grad-cam' or 'hires-cam'.")
     row = one_series(series)
-    listeners = Listeners(classifier, row)
-    if not listeners.modules:
+    differentiable = DifferentiableViews(classifier, row)
+    if not differentiable.modules:
         raise ValueError(
             f"the classifier hears the views {list(classifier.views_)}; what the "
             "source heard can be told of 'replicas' and 'tone' only. Fit it with one "
@@ -161,15 +161,15 @@ def explain_source(
             "explains all views."
         )
     if view is None:
-        view = "replicas" if "replicas" in listeners.modules else "tone"
-    if view not in listeners.modules:
+        view = "replicas" if "replicas" in differentiable.modules else "tone"
+    if view not in differentiable.modules:
         raise ValueError(
             f"view={view!r} cannot be explained: of the views "
             f"{list(classifier.views_)} that the classifier hears, allowed are "
-            f"{list(listeners.modules)}."
+            f"{list(differentiable.modules)}."
         )
-    module = listeners.modules[view]
-    waveforms = module.waveforms(listeners.series)[0].detach()
+    module = differentiable.modules[view]
+    waveforms = module.waveforms(differentiable.series)[0].detach()
     if not 0 <= perturbation < len(waveforms):
         raise ValueError(
             f"perturbation={perturbation} is not there: the view {view!r} has "
@@ -178,27 +178,34 @@ def explain_source(
     source = module.source
     proba = classifier.predict_proba(row[None])[0]
     code = class_number(classifier.classes_, proba, target)
-    heard = listen(thaw(source), waveforms.requires_grad_())
-    if layer is not None and layer not in heard.maps:
+    activations = record_activations(unfrozen_copy(source), waveforms.requires_grad_())
+    if layer is not None and layer not in activations.maps:
         raise ValueError(
             f"layer={layer!r} has no activation that can be mapped; those of the "
             f"source are {list(explainable_layers(source))}."
         )
     with torch.no_grad():
         outputs = {
-            other: hear(hears, listeners.series)
-            for other, hears in listeners.modules.items()
+            other: source_outputs(of_view, differentiable.series)
+            for other, of_view in differentiable.modules.items()
             if other != view
         }
-    outputs[view] = SourceOutputs(*(part[None] for part in heard.outputs))
-    names = candidate_layers(source, heard) if layer is None else [layer]
-    name, slope = _layer_and_slope(heard, names, listeners.log_odds(outputs, code))
+    outputs[view] = SourceOutputs(*(part[None] for part in activations.outputs))
+    names = candidate_layers(source, activations) if layer is None else [layer]
+    name, slope = _layer_and_slope(
+        activations, names, differentiable.log_odds(outputs, code)
+    )
     activation = None
     if name is not None:
         activation = _activation_map(
-            source, name, heard.layers[name], slope, len(waveforms), cam == "grad-cam"
+            source,
+            name,
+            activations.layers[name],
+            slope,
+            len(waveforms),
+            cam == "grad-cam",
         )[perturbation]
-    attention = heard.attention()
+    attention = activations.attention()
     waveform = waveforms.detach()[perturbation]
     front_end, own = _log_mel_front_end(source, waveform.dtype)
     with torch.no_grad():
@@ -232,7 +239,7 @@ def explain_source(
 
 
 def _layer_and_slope(
-    heard: Listening, names: list[str], score: Tensor
+    activations: Activations, names: list[str], score: Tensor
 ) -> tuple[str | None, Tensor | None]:
     """Return the first of some layers that a score depends on, and its slope there.
 
@@ -241,7 +248,7 @@ def _layer_and_slope(
     """
     if not names:
         return None, None
-    outputs = [heard.layers[name] for name in names]
+    outputs = [activations.layers[name] for name in names]
     slopes = torch.autograd.grad(score, outputs, allow_unused=True)
     for name, slope in zip(names, slopes, strict=True):
         if slope is not None:

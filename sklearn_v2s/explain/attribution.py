@@ -10,11 +10,11 @@ import torch
 from scipy.ndimage import uniform_filter1d
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_v2s.explain.listeners import (
-    Listeners,
+from sklearn_v2s.explain.differentiable import (
+    DifferentiableViews,
     class_number,
-    hear,
     one_series,
+    source_outputs,
 )
 
 __all__ = ["SeriesAttribution", "attribute_series"]
@@ -212,17 +212,20 @@ def _gradient(
     classifier: Any, row: np.ndarray, code: int, window: Any
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     size = _window(window, row)
-    listeners = Listeners(classifier, row)
-    if not listeners.modules:
+    differentiable = DifferentiableViews(classifier, row)
+    if not differentiable.modules:
         raise ValueError(
             f"no gradient goes through the views {list(classifier.views_)}: they count "
             "and compare. Use method='occlusion'."
         )
-    series = listeners.series.requires_grad_()
-    outputs = {name: hear(module, series) for name, module in listeners.modules.items()}
-    (slope,) = torch.autograd.grad(listeners.log_odds(outputs, code), series)
+    series = differentiable.series.requires_grad_()
+    outputs = {
+        name: source_outputs(module, series)
+        for name, module in differentiable.modules.items()
+    }
+    (slope,) = torch.autograd.grad(differentiable.log_odds(outputs, code), series)
     centred = series.detach() - series.detach().mean(2, keepdim=True)
     # What a shorter series was padded with is no part of it.
     values = (slope * centred)[0, :, : row.shape[-1]].double().numpy()
     # Through a spectrogram, the slopes of neighbours alternate; alone they tell little.
-    return uniform_filter1d(values, size, mode="nearest"), tuple(listeners.held)
+    return uniform_filter1d(values, size, mode="nearest"), tuple(differentiable.held)

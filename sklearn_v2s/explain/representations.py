@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a source model represents series before, with and after reprogramming."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
-from sklearn_v2s.base import BaseV2S
+from sklearn_v2s.base import ReprogrammedEstimator, check_replicas
 from sklearn_v2s.baselines import TransferClassifier
-from sklearn_v2s.devices import resolve_device
-from sklearn_v2s.reprogramming import ReprogrammedSource
+from sklearn_v2s.perturbation import collect_outputs
+from sklearn_v2s.runtime.devices import resolve_device
+from sklearn_v2s.series import check_series
 
 __all__ = ["Representation", "represent_series"]
 
@@ -35,7 +32,7 @@ class Representation:
 
 
 def represent_series(
-    estimator: BaseV2S,
+    estimator: ReprogrammedEstimator,
     X: Any,
     *,
     transfer: TransferClassifier | None = None,
@@ -50,9 +47,9 @@ def represent_series(
     X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
         Series, as in `fit`.
     transfer : TransferClassifier, default=None
-        Fitted; its fine-tuned copy of the source is asked too, for its embedding.
+        Fitted; adds the embeddings of its fine-tuned copy of the source.
     output : {"embedding", "logits"}, default="embedding"
-        What the source says.
+        Which source output.
 
     Returns
     -------
@@ -64,7 +61,7 @@ def represent_series(
     Raises
     ------
     ValueError
-        If the estimator does not hear replicas, or `output` is unknown.
+        If the estimator has no view ``"replicas"``, or `output` is unknown.
 
     References
     ----------
@@ -85,7 +82,7 @@ def represent_series(
         raise ValueError(
             f"output={output!r} is not allowed: give 'embedding' or 'logits'."
         )
-    if not isinstance(estimator, BaseV2S):
+    if not isinstance(estimator, ReprogrammedEstimator):
         raise TypeError(
             "estimator must be a V2SClassifier or V2STransformer, got "
             f"{type(estimator).__name__}. A TransferClassifier is handed over as "
@@ -95,37 +92,22 @@ def represent_series(
         raise TypeError(
             f"transfer must be a TransferClassifier, got {type(transfer).__name__}."
         )
-    estimator._check_reprogrammed()
-    series = estimator._series(X)
-    module = estimator._on_device()
-    found = [
-        Representation(name, _points(estimator, heard, series, output))
-        for name, heard in (
-            ("before reprogramming", _without_perturbation(module)),
-            ("after reprogramming", module),
-        )
+    check_replicas(estimator)
+    model, device = estimator.model_, resolve_device(estimator.device)
+    series, _ = check_series(estimator, X, reset=False, missing=estimator.missing)
+    normalised = model.normalizer.transform(series)
+    silent = model.reprogrammed.without_perturbation().on(device)
+    outputs = {
+        "before reprogramming": collect_outputs(silent, normalised),
+        "after reprogramming": model.source_outputs(
+            normalised, device, estimator.memory
+        ),
+    }
+    representations = [
+        Representation(name, getattr(each, output).reshape(len(series), -1))
+        for name, each in outputs.items()
     ]
     if transfer is not None:
-        check_is_fitted(transfer)
-        parts: Any = transfer.module_
-        encoder = nn.Sequential(parts.fixed, parts.encoder)
-        device = resolve_device(transfer.device)
-        points = transfer._pass(copy.deepcopy(encoder).to(device), transfer._series(X))
-        found.insert(1, Representation("fine-tuned source", points))
-    return found
-
-
-def _without_perturbation(module: ReprogrammedSource) -> ReprogrammedSource:
-    silent = ReprogrammedSource(
-        module.source, module.placement, copy.deepcopy(module.perturbation)
-    ).eval()
-    with torch.no_grad():
-        silent.perturbation.delta.zero_()
-    return silent
-
-
-def _points(
-    estimator: BaseV2S, module: ReprogrammedSource, series: np.ndarray, output: str
-) -> np.ndarray:
-    found = getattr(estimator._collect(module, series), output)
-    return found.reshape(len(found), -1)
+        points = transfer.embed(X)
+        representations.insert(1, Representation("fine-tuned source", points))
+    return representations

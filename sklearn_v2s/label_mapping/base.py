@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_v2s.weights import check_weights
+from sklearn_v2s.series.weights import check_weights
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]

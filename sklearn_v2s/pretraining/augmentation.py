@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sklearn_v2s.devices import send
+from sklearn_v2s.runtime.devices import send
 
 __all__ = ["Augmentation"]
 

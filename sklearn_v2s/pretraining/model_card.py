@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.contract import SourceModel
-from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = ["write_model_card"]
 

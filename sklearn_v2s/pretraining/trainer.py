@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from sklearn_v2s.devices import resolve_device, send
-from sklearn_v2s.environment import describe_environment
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import SpeechCorpus
 from sklearn_v2s.pretraining.model_card import write_model_card
+from sklearn_v2s.runtime.devices import resolve_device, send
+from sklearn_v2s.runtime.environment import describe_environment
+from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.kernel_bank import KernelBankFrontEnd
-from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = ["PretrainingSettings", "accuracy", "pretrain"]
 

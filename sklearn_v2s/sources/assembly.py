@@ -39,7 +39,7 @@ def assemble_source(
     --------
     >>> from sklearn_v2s.sources import FRONT_ENDS
     >>> from sklearn_v2s.sources.assembly import assemble_source
-    >>> from sklearn_v2s.sources.resnet import ResNet
+    >>> from sklearn_v2s.sources.networks.resnet import ResNet
     >>> source = assemble_source(FRONT_ENDS["kapre"], ResNet(2, width=4), ["a", "b"])
     >>> source.input_length, source.embedding_size
     (16000, 64)

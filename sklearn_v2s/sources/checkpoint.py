@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sklearn_v2s.sources import resnet, tcn, vggish
-from sklearn_v2s.sources.attrnn import build_attrnn
-from sklearn_v2s.sources.contract import SourceModel
-from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig
-from sklearn_v2s.sources.kernel_bank import KernelBankConfig
-from sklearn_v2s.sources.unet_attrnn import build_unet_attrnn
-from sklearn_v2s.sources.wavebank import build_wavebank
-from sklearn_v2s.sources.yamnet import build_yamnet
-from sklearn_v2s.tensor_file import (
+from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
     write_tensor_file,
 )
+from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig
+from sklearn_v2s.sources.kernel_bank import KernelBankConfig
+from sklearn_v2s.sources.networks import resnet, tcn, vggish
+from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.sources.networks.unet_attrnn import build_unet_attrnn
+from sklearn_v2s.sources.networks.wavebank import build_wavebank
+from sklearn_v2s.sources.networks.yamnet import build_yamnet
 
 __all__ = [
     "ARCHITECTURES",

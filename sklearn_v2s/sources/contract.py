@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a source model is: the contract that every frozen acoustic model meets."""
+"""The contract that every frozen source model meets."""
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Source",
     "SourceContractError",
     "SourceModel",
     "SourceOutputs",
@@ -21,18 +22,51 @@ __all__ = [
 
 
 class SourceOutputs(NamedTuple):
-    """What a source model says about a batch of waveforms.
+    """Outputs of a source model for a batch of waveforms.
 
     Attributes
     ----------
     logits : Tensor of shape (batch, n_source_classes)
         Scores of the source classes before the softmax.
     embedding : Tensor of shape (batch, embedding_size)
-        The hidden representation that the source offers to label mappings.
+        A hidden representation, pooled over time.
     """
 
     logits: Any
     embedding: Any
+
+
+@runtime_checkable
+class Source(Protocol):
+    """The contract of a source model, which any ``nn.Module`` can meet.
+
+    It maps waveforms (batch, input_length) to `SourceOutputs`, differentiably.
+
+    Attributes
+    ----------
+    sample_rate : int
+        In Hz.
+    input_length : int
+        In samples.
+    classes : sequence of str
+        Names of the K source classes, in the order of the logits.
+    embedding_size : int
+        Length of the embedding.
+    """
+
+    sample_rate: int
+    input_length: int
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the K source classes."""
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the embedding."""
+
+    def __call__(self, waveform: Tensor) -> "SourceOutputs":
+        """Return the source outputs of waveforms."""
 
 
 class SourceReference(NamedTuple):
@@ -110,17 +144,6 @@ class SourceModel(nn.Module):
         """Return the source outputs of waveforms of shape (batch, input_length)."""
         return self.network(self.front_end(waveform))
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # A frozen source that came from a checkpoint is pickled as its name and
-        # SHA-256: fitted estimators stay small and never carry source weights.
-        if self.reference is not None:
-            from sklearn_v2s.sources.registry import load_reference
-
-            parameter = next(self.parameters())
-            dtype = str(parameter.dtype).removeprefix("torch.")
-            return load_reference, (*self.reference, dtype)
-        return super().__reduce_ex__(protocol)
-
 
 def freeze(source: nn.Module) -> nn.Module:
     """Freeze a source in place and return it.
@@ -146,28 +169,15 @@ def freeze(source: nn.Module) -> nn.Module:
 
 
 def to_inference(source: nn.Module) -> None:
-    """Bring a source into the modes in which it is heard; see `freeze`."""
+    """Switch a source to evaluation mode; see `freeze`."""
     source.eval()
     for module in source.modules():
         if isinstance(module, nn.RNNBase) and module.dropout == 0:
             module.train()
 
 
-def copy_source(source: nn.Module) -> nn.Module:
-    """Return a copy with its own weights, also of a source that pickles by name."""
-    # deepcopy() would follow the references of sources, of the one at hand and of those
-    # inside a module of the user's, to the models that all estimators share.
-    inside = [module for module in source.modules() if isinstance(module, SourceModel)]
-    memo: dict[int, Any] = {
-        id(module): type(module).__new__(type(module)) for module in inside
-    }
-    for module in inside:
-        memo[id(module)].__setstate__(copy.deepcopy(vars(module), memo))
-    return copy.deepcopy(source, memo)
-
-
 def independent_copy(source: nn.Module) -> nn.Module:
-    """Return a copy of a source that may be changed: it has no name to be found by.
+    """Return a copy of a source that may be changed: it has no reference.
 
     Parameters
     ----------
@@ -177,9 +187,9 @@ def independent_copy(source: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        A copy in the same modes, that pickles with its own weights.
+        A copy in the same modes.
     """
-    copied = copy_source(source)
+    copied = copy.deepcopy(source)
     for module in copied.modules():
         if isinstance(module, SourceModel):
             module.reference = None
@@ -187,7 +197,7 @@ def independent_copy(source: nn.Module) -> nn.Module:
 
 
 def check_source(source: Any) -> nn.Module:
-    """Check that an object meets the source contract, by asking it.
+    """Check that an object meets the source contract, by a forward and backward pass.
 
     Parameters
     ----------
@@ -195,12 +205,12 @@ def check_source(source: Any) -> nn.Module:
         Must have ``sample_rate``, ``input_length``, ``classes`` and
         ``embedding_size``, and map a waveform ``(batch, input_length)`` to
         `SourceOutputs` with finite numbers of the announced sizes, differentiably.
-        It is asked in evaluation mode, as it will be used.
+        It is run in evaluation mode, as it will be used.
 
     Returns
     -------
     nn.Module
-        The same object, in the modes that it was in.
+        The same object, its modules in the modes they were in.
 
     Raises
     ------

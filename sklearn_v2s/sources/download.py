@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.checkpoint import CheckpointError
-from sklearn_v2s.tensor_file import write_bytes
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -202,7 +202,7 @@ def fetch_source(
     Returns
     -------
     Path
-        The file, with the right SHA-256. `sklearn_v2s.sources.keras_h5` reads it.
+        The file, with the right SHA-256, for `sklearn_v2s.sources.importers.keras_h5`.
 
     Raises
     ------

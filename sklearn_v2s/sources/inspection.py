@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens inside a source model: its layers, their maps, its attention."""
+"""Activations of a source model: its layers, their maps, its attention."""
 
+import copy
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -9,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+from sklearn_v2s.sources.contract import SourceOutputs
 
 __all__ = [
-    "Listening",
+    "Activations",
     "as_maps",
     "candidate_layers",
     "default_layer",
     "explainable_layers",
-    "listen",
-    "thaw",
+    "record_activations",
+    "unfrozen_copy",
 ]
 
 # Last part of the name of a module that returns attention weights over time.
@@ -27,8 +28,8 @@ _CHANNELS_FIRST = (_ConvNd, _BatchNorm)
 _CHANNELS_LAST = (nn.RNNBase, nn.Linear, nn.LayerNorm)
 
 
-class Listening(NamedTuple):
-    """One pass of a source and what went on inside.
+class Activations(NamedTuple):
+    """Outputs and activations of one forward pass of a source.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class Listening(NamedTuple):
         return None
 
 
-def thaw(source: nn.Module) -> nn.Module:
+def unfrozen_copy(source: nn.Module) -> nn.Module:
     """Return a copy whose layers are all called, one after the other.
 
     A frozen source may take shorter ways past its own layers.
@@ -69,38 +70,40 @@ def thaw(source: nn.Module) -> nn.Module:
     nn.Module
         With the same outputs.
     """
-    copied = copy_source(source)
+    copied = copy.deepcopy(source)
     for parameter in copied.parameters():
         # Whole numbers have no gradient.
         parameter.requires_grad_(parameter.is_floating_point())
     return copied
 
 
-def listen(source: nn.Module, waveforms: Tensor) -> Listening:
-    """Let a source hear waveforms and keep what its layers return.
+def record_activations(source: nn.Module, waveforms: Tensor) -> Activations:
+    """Run a source and record what its layers return.
 
     Parameters
     ----------
     source : nn.Module
-        As `thaw` returns it.
+        As `unfrozen_copy` returns it.
     waveforms : Tensor of shape (batch, input_length)
-        What is heard.
+        Input of the source.
 
     Returns
     -------
-    Listening
+    Activations
         Outputs and layers.
 
     Examples
     --------
     >>> import torch
     >>> from sklearn_v2s.sources import load_source
-    >>> from sklearn_v2s.sources.inspection import listen, thaw
-    >>> heard = listen(thaw(load_source("attrnn")), torch.zeros(1, 16000))
-    >>> heard.attention().shape
+    >>> from sklearn_v2s.sources.inspection import record_activations, unfrozen_copy
+    >>> activations = record_activations(
+    ...     unfrozen_copy(load_source("attrnn")), torch.zeros(1, 16000)
+    ... )
+    >>> activations.attention().shape
     torch.Size([1, 125])
     """
-    found: dict[str, Tensor] = {}
+    layers: dict[str, Tensor] = {}
     maps: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -108,7 +111,7 @@ def listen(source: nn.Module, waveforms: Tensor) -> Listening:
             if isinstance(output, tuple):
                 output = output[0]
             if isinstance(output, Tensor) and output.is_floating_point():
-                found[name] = output
+                layers[name] = output
                 readable = as_maps(module, output)
                 if readable is not None:
                     maps[name] = readable
@@ -120,7 +123,7 @@ def listen(source: nn.Module, waveforms: Tensor) -> Listening:
             if name:
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
         outputs = source(waveforms)
-    return Listening(outputs, found, maps)
+    return Activations(outputs, layers, maps)
 
 
 def _channels_first(module: nn.Module) -> bool | None:
@@ -160,9 +163,11 @@ def as_maps(module: nn.Module, output: Tensor) -> Tensor | None:
 
 
 @torch.no_grad()
-def _probe(source: Any) -> Listening:
+def _probe(source: Any) -> Activations:
     like = next(source.parameters(), torch.zeros(()))
-    return listen(thaw(source), like.new_zeros(1, source.input_length))
+    return record_activations(
+        unfrozen_copy(source), like.new_zeros(1, source.input_length)
+    )
 
 
 def explainable_layers(source: Any) -> dict[str, tuple[int, ...]]:
@@ -225,15 +230,15 @@ def default_layer(source: Any) -> str:
     return layers[0]
 
 
-def candidate_layers(source: Any, heard: Listening) -> list[str]:
+def candidate_layers(source: Any, activations: Activations) -> list[str]:
     """Return the layers that may be mapped if none is named, the best first.
 
     Parameters
     ----------
     source : nn.Module
         A source model.
-    heard : Listening
-        One pass of it.
+    activations : Activations
+        Of one forward pass.
 
     Returns
     -------
@@ -242,7 +247,9 @@ def candidate_layers(source: Any, heard: Listening) -> list[str]:
         first; then other layers that still have a time axis. Empty if there are none.
     """
     modules = dict(source.named_modules())
-    layers = [name for name, maps in heard.maps.items() if maps.shape[1] > 1][::-1]
+    layers = [name for name, maps in activations.maps.items() if maps.shape[1] > 1][
+        ::-1
+    ]
     convolutional = [
         name
         for name in layers

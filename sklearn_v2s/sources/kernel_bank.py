@@ -170,7 +170,7 @@ class KernelBankFrontEnd(nn.Module):
         patches = padded.unfold(1, span + 1, stride)[..., ::dilation]
         return self.kernels @ patches.transpose(1, 2)
 
-    def responses_side_by_side(
+    def responses_in_columns(
         self, waveforms: Tensor, dilation: int, kernels: Tensor, count: int
     ) -> Iterator[tuple[slice, Tensor]]:
         """Yield the responses of some kernels at a time, with the waveforms as columns.

@@ -16,14 +16,14 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from sklearn_v2s.pretraining.corpora import SpeechCorpus, Split, read_corpus
-from sklearn_v2s.sources.checkpoint import CheckpointError
-from sklearn_v2s.sources.contract import SourceModel
-from sklearn_v2s.sources.registry import load_source, shipped_checkpoint
-from sklearn_v2s.tensor_file import (
+from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
     write_tensor_file,
 )
+from sklearn_v2s.sources.checkpoint import CheckpointError
+from sklearn_v2s.sources.contract import SourceModel
+from sklearn_v2s.sources.registry import load_source, shipped_checkpoint
 
 __all__ = ["SourceLogits", "load_source_logits", "save_source_logits"]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of source models, and the one place where they are loaded."""
 
+import copy
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -22,18 +24,20 @@ from sklearn_v2s.sources.contract import (
     SourceModel,
     SourceReference,
     check_source,
-    copy_source,
     freeze,
 )
+from sklearn_v2s.sources.networks.yamnet import audioset_classes
 from sklearn_v2s.sources.torchaudio_bundle import PREFIX, bundle_file, read_bundle
-from sklearn_v2s.sources.yamnet import audioset_classes
 
 __all__ = [
     "list_sources",
     "load_reference",
     "load_source",
+    "pack_source",
     "register_source",
     "shipped_checkpoint",
+    "source_on",
+    "unpack_source",
 ]
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -43,6 +47,10 @@ _FACTORIES: dict[str, Callable[[], nn.Module]] = {}
 # Frozen models are shared by all estimators of a process: nothing ever changes them.
 # The name is part of the key, for the reference that a pickle carries names it.
 _LOADED: dict[tuple[str, str, torch.dtype], SourceModel] = {}
+# Their copies on other devices, and those of the user's modules.
+_ON_DEVICE: WeakKeyDictionary[nn.Module, dict[torch.device, nn.Module]] = (
+    WeakKeyDictionary()
+)
 _LOCK = threading.RLock()
 
 
@@ -222,7 +230,7 @@ def _frozen_copy(source: Any, dtype: torch.dtype) -> nn.Module:
     if not isinstance(source, nn.Module):
         return check_source(source)
     # The copy is what will be used: check that one.
-    return check_source(freeze(copy_source(source).to("cpu", dtype)))
+    return check_source(freeze(copy.deepcopy(source).to("cpu", dtype)))
 
 
 def _load_shared(
@@ -244,7 +252,7 @@ def _load_shared(
 
 
 def load_reference(name: str, sha256: str, dtype: str) -> SourceModel:
-    """Find a source model again by name and SHA-256, as unpickling does.
+    """Find a source model again by name and SHA-256.
 
     Parameters
     ----------
@@ -281,3 +289,81 @@ def load_reference(name: str, sha256: str, dtype: str) -> SourceModel:
             "fit again."
         )
     return source
+
+
+def source_on(source: Any, device: torch.device) -> Any:
+    """Return a frozen source on a device, with no weights copied twice.
+
+    Parameters
+    ----------
+    source : nn.Module
+        Frozen source on the CPU, as `load_source` returns it.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    nn.Module
+        The source itself on the CPU; elsewhere the one copy there, which lives as long
+        as the source.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_v2s.sources.registry import load_source, source_on
+    >>> source = load_source("attrnn")
+    >>> source_on(source, torch.device("cpu")) is source
+    True
+    """
+    if device.type == "cpu":
+        return source
+    with _LOCK:
+        copies = _ON_DEVICE.setdefault(source, {})
+        if device not in copies:
+            copies[device] = copy.deepcopy(source).to(device)
+        return copies[device]
+
+
+def pack_source(source: Any) -> Any:
+    """Return a source as a pickle holds it: one from a checkpoint as its reference.
+
+    So fitted estimators stay small and carry no source weights.
+
+    Parameters
+    ----------
+    source : object
+        Anything that a parameter ``source`` may be.
+
+    Returns
+    -------
+    object
+        A `SourceReference`, or the same object.
+    """
+    if isinstance(source, SourceModel) and source.reference is not None:
+        return source.reference
+    return source
+
+
+def unpack_source(packed: Any, dtype: torch.dtype) -> Any:
+    """Return the source that `pack_source` was given.
+
+    Parameters
+    ----------
+    packed : object
+        What `pack_source` returned.
+    dtype : torch.dtype
+        Precision of the weights.
+
+    Returns
+    -------
+    object
+        The shared model of a `SourceReference`, or the same object.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint found under that name is another one.
+    """
+    if not isinstance(packed, SourceReference):
+        return packed
+    return load_reference(*packed, str(dtype).removeprefix("torch."))

@@ -12,7 +12,7 @@ from sklearn_v2s.benchmark.markdown import markdown_table
 from sklearn_v2s.benchmark.paper.rule import read_rule, summarise_paper_rule
 from sklearn_v2s.benchmark.paper.table2 import PaperRow, read_table2
 from sklearn_v2s.benchmark.report import read_results
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 __all__ = [
     "BEGIN",

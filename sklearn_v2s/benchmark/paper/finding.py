@@ -8,8 +8,8 @@ from typing import Any
 
 from sklearn_v2s.benchmark.markdown import markdown_table
 from sklearn_v2s.benchmark.results import write_rows
-from sklearn_v2s.environment import describe_environment
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.environment import describe_environment
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 __all__ = ["Finding", "Table", "write_finding"]
 

@@ -28,10 +28,10 @@ from sklearn_v2s.benchmark.results import merge_files, read_rows, write_rows
 from sklearn_v2s.benchmark.worker import Dataset, describe_error
 from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.datasets import list_datasets
-from sklearn_v2s.environment import describe_environment
-from sklearn_v2s.reprogramming import collect_outputs
+from sklearn_v2s.perturbation import collect_outputs
+from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import mapping_input
+from sklearn_v2s.training.module import mapping_input
 
 __all__ = [
     "COLUMNS",

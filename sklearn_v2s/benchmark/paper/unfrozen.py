@@ -10,7 +10,7 @@ from torch import nn
 
 from sklearn_v2s.benchmark.paper.finding import Finding, Table
 from sklearn_v2s.classifier import V2SClassifier
-from sklearn_v2s.sources.attrnn import AttRNN, count_parameters
+from sklearn_v2s.sources.networks.attrnn import AttRNN, count_parameters
 from sklearn_v2s.sources.registry import load_source
 
 __all__ = ["examine_freezing", "source_digest"]

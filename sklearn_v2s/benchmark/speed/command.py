@@ -28,7 +28,7 @@ from sklearn_v2s.benchmark.worker import (
     describe_machine,
     installed_versions,
 )
-from sklearn_v2s.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import write_bytes
 
 __all__ = ["FAMILIES", "describe_rows", "device_label", "run_speed"]
 

@@ -25,8 +25,8 @@ from sklearn_v2s.benchmark.speed.measure import (
 )
 from sklearn_v2s.benchmark.speed.step import PlainLayers
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.sources.compiled import compiled_layers
 from sklearn_v2s.sources.contract import copy_source
+from sklearn_v2s.sources.fast.compiled import compiled_layers
 from sklearn_v2s.sources.registry import load_source
 from sklearn_v2s.views import WaveView
 

@@ -20,7 +20,7 @@ from sklearn_v2s.benchmark.speed.measure import (
 from sklearn_v2s.benchmark.worker import Dataset, as_accepted, pad_series, warm_up
 from sklearn_v2s.datasets import list_datasets
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.reprogramming import collect_outputs
+from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.views import WaveView
 
 __all__ = ["measures", "profile_parts"]

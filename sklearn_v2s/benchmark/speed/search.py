@@ -50,7 +50,7 @@ def stacked_search(estimator: Any, cv: Any, **grid: Any) -> Any:
         If this version has none.
     """
     try:
-        from sklearn_v2s.classifier_cv import V2SClassifierCV
+        from sklearn_v2s.search import V2SClassifierCV
     except ModuleNotFoundError as error:
         raise Unavailable("this version has no V2SClassifierCV") from error
     return V2SClassifierCV(estimator, **grid, cv=cv)

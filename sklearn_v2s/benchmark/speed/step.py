@@ -24,15 +24,15 @@ from sklearn_v2s.benchmark.speed.measure import (
     time_in_turns,
 )
 from sklearn_v2s.label_mapping import RandomLabelMapping
+from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
 from sklearn_v2s.placement import ReplicaPlacement
-from sklearn_v2s.reprogramming import Perturbation, ReprogrammedSource
-from sklearn_v2s.row_parts import row_threads
-from sklearn_v2s.sources.attrnn import AttRNN
-from sklearn_v2s.sources.compiled import compiled_layers
+from sklearn_v2s.runtime.row_parts import row_threads
 from sklearn_v2s.sources.contract import SourceOutputs, copy_source
+from sklearn_v2s.sources.fast.compiled import compiled_layers
+from sklearn_v2s.sources.networks.attrnn import AttRNN
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.target_module import MatrixHead, TargetModule
-from sklearn_v2s.training import RowsOnDevice, V2SNet, build_net
+from sklearn_v2s.training.module import MatrixHead, TargetModule
+from sklearn_v2s.training.net import RowsOnDevice, V2SNet, build_net
 
 __all__ = ["PlainLayers", "measures"]
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every room may use: devices, batches, threads, caches and tensor files."""

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained: a reprogrammed source and a differentiable label mapping."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
+from sklearn_v2s.perturbation import ReprogrammedSource
+from sklearn_v2s.views import SourceOutput, read_outputs
+
+__all__ = ["SOURCE_PARAMETERS", "TargetModule"]
+
+# How the names of the weights of the source begin.
+SOURCE_PARAMETERS = "reprogrammed.source."
+
+
+class TargetModule(nn.Module):
+    """Series to logarithms of target-class scores.
+
+    Parameters
+    ----------
+    reprogrammed : ReprogrammedSource
+        Series to source outputs.
+    head : MatrixHead or LinearHead
+        Source outputs to logarithms of scores.
+    source_output : {"logits", "embedding", "both"}
+        What a linear head reads.
+    reads_replicas : bool, default=True
+        Whether the head reads the reprogrammed source at all.
+    """
+
+    def __init__(
+        self,
+        reprogrammed: ReprogrammedSource,
+        head: MatrixHead | LinearHead,
+        source_output: SourceOutput,
+        reads_replicas: bool = True,
+    ) -> None:
+        super().__init__()
+        self.reprogrammed = reprogrammed
+        self.head = head
+        self.source_output: SourceOutput = source_output
+        self.reads_replicas = reads_replicas
+
+    def forward(
+        self,
+        series: Tensor,
+        fixed: Tensor | None = None,
+        row: Tensor | None = None,
+    ) -> Tensor:
+        """Return logarithms of the target-class scores, of shape (batch, C).
+
+        Parameters
+        ----------
+        series : Tensor of shape (batch, n_channels, n_timepoints)
+            Normalised series.
+        fixed : Tensor of shape (batch, n_fixed), default=None
+            Features of the views that no gradient changes.
+        row : Tensor of shape (batch,), default=None
+            Which of the series of `ReprogrammedSource.training_on` they are.
+        """
+        parts = [] if fixed is None else [fixed]
+        if self.reads_replicas:
+            outputs = self.reprogrammed(series, row)
+            parts.insert(0, self.read(outputs))
+        return self.head(torch.cat(parts, dim=1))
+
+    def read(self, outputs: Any) -> Tensor:
+        """Return what the head reads of the outputs of the reprogrammed source."""
+        mean_logits = isinstance(self.head, MatrixHead)
+        return read_outputs(outputs, self.source_output, mean_logits)
+
+    def on(self, device: torch.device) -> "TargetModule":
+        """Return this module if it is on that device, else a copy there."""
+        reprogrammed = self.reprogrammed.on(device)
+        if reprogrammed is self.reprogrammed:
+            return self
+        moved = TargetModule(
+            reprogrammed,
+            copy.deepcopy(self.head).to(device),
+            self.source_output,
+            self.reads_replicas,
+        )
+        return moved.train(self.training)
+
+    def learned_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what an optimiser changes, with names."""
+        for name, parameter in self.named_parameters():
+            if self._is_learned(name):
+                yield name, parameter
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """Return the part of ``state_dict()`` that is not a shared source."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if self._is_learned(name)
+        }
+
+    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `learned_state` returned.
+
+        Raises
+        ------
+        RuntimeError
+            If it is of another module or lacks a part.
+        """
+        keys = self.load_state_dict(state, strict=False)
+        missing = [name for name in keys.missing_keys if self._is_learned(name)]
+        if missing or keys.unexpected_keys:
+            raise RuntimeError(
+                f"the state lacks {missing} and has in excess {keys.unexpected_keys}"
+            )
+
+    def _is_learned(self, name: str) -> bool:
+        shared = not self.reprogrammed.owns_source
+        return not (shared and name.startswith(SOURCE_PARAMETERS))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one way in which perturbations are trained by gradient."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sklearn_v2s.training.module import TargetModule
+from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_net
+
+__all__ = ["Rows", "stratified_validation_rows", "train"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Series to train on and to validate on.
+
+    Attributes
+    ----------
+    series : ndarray of shape (n, n_channels, n_timepoints)
+        Normalised series.
+    fixed : ndarray of shape (n, n_fixed)
+        Features of the views that no gradient changes.
+    codes : ndarray of shape (n,)
+        Encoded classes.
+    weight : ndarray of shape (n,)
+        Positive sample weights.
+    """
+
+    series: np.ndarray
+    fixed: np.ndarray
+    codes: np.ndarray
+    weight: np.ndarray
+
+    def batch(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return ``X`` and ``y`` of some rows as `V2SNet` takes them."""
+        weight = self.weight[rows]
+        X = {
+            "series": self.series[rows],
+            "row": rows,
+            # Of mean 1, so that the loss is a mean and lr keeps its meaning.
+            "sample_weight": weight / weight.mean(),
+            "count": weight,
+        }
+        if self.fixed.shape[1]:
+            X["fixed"] = self.fixed[rows]
+        return X, self.codes[rows]
+
+
+def train(
+    module: TargetModule,
+    mapping: Any,
+    data: Rows,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    validation_rows: np.ndarray | None = None,
+    epochs: int | None = None,
+    previous: V2SNet | None = None,
+) -> V2SNet:
+    """Train a perturbation, and a head that is learned along, by gradient.
+
+    Parameters
+    ----------
+    module : TargetModule
+        On the CPU; changed in place.
+    mapping : estimator
+        Its fitted label mapping; changed in place if it is fitted again in each epoch.
+    data : Rows
+        Series with their classes.
+    settings : TrainingSettings
+        How to train.
+    device : torch.device
+        Where to train.
+    validation_rows : ndarray of int, default=None
+        Rows of `data` that choose the epoch whose state is kept; the others are trained
+        on. None trains on all and keeps the last epoch.
+    epochs : int, default=None
+        Epochs of this call; None takes those of the settings.
+    previous : V2SNet, default=None
+        Net of an earlier training to go on from.
+
+    Returns
+    -------
+    V2SNet
+        The trained net, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the training diverges.
+    """
+    on_device = module.on(device)
+    rows, validation = np.arange(len(data.codes)), None
+    if validation_rows is not None:
+        rows = np.setdiff1d(rows, validation_rows)
+        validation = data.batch(validation_rows)
+    net = build_net(
+        on_device,
+        mapping,
+        len(rows),
+        validation,
+        settings,
+        refits_mapping=previous is None,
+    )
+    if previous is not None:
+        net.continue_from(previous)
+    before = len(net.history)
+    epochs = settings.max_epochs if epochs is None else epochs
+    with on_device.reprogrammed.training_on(data.series):
+        net.partial_fit(*data.batch(rows), epochs=epochs)
+    if net.interrupted_:
+        done = len(net.history) - before
+        warnings.warn(
+            f"the training was interrupted after {done} complete epochs of {epochs}; "
+            "the estimator keeps the best state so far.",
+            UserWarning,
+            stacklevel=5,
+        )
+    delta = on_device.reprogrammed.perturbation.delta
+    if not torch.isfinite(delta).all():
+        precision = str(delta.dtype).removeprefix("torch.")
+        raise ValueError(
+            "the training diverged: the perturbation has NaN or infinity after "
+            f"{len(net.history)} epochs with lr={settings.lr!r}, l2={settings.l2!r} "
+            f"and precision={precision!r}. Use a smaller lr."
+        )
+    net.finish(module)
+    return net
+
+
+def stratified_validation_rows(
+    y: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Choose rows of the training data to validate on.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Encoded classes.
+    fraction : float
+        Share of each class; every class keeps at least one row to train on.
+    rng : numpy.random.Generator
+        Chooses.
+
+    Returns
+    -------
+    ndarray of shape (n_validation,)
+        Row numbers, sorted.
+
+    Raises
+    ------
+    ValueError
+        If no class has a row to spare.
+    """
+    chosen: list[np.ndarray] = []
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
+        chosen.append(rng.permutation(rows)[:count])
+    validation = np.sort(np.concatenate(chosen))
+    if len(validation) == 0:
+        raise ValueError(
+            "early_stopping=True needs a class with at least 2 samples to validate on; "
+            "every class has 1. Set early_stopping=False."
+        )
+    return validation

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Views: the ways in which source models read a series.
+
+The view ``"replicas"`` is the paper's: replicas of the series and a perturbation that
+gradient training may change. The others need no training.
+"""
+
+from typing import Any
+
+from sklearn_v2s.perturbation import ReprogrammedSource
+from sklearn_v2s.views.base import View, content_order
+from sklearn_v2s.views.level import LevelView
+from sklearn_v2s.views.source_views import (
+    SourceOutput,
+    SourceView,
+    read_outputs,
+    tone_view,
+)
+from sklearn_v2s.views.wave import WaveView
+
+__all__ = [
+    "VIEWS",
+    "LevelView",
+    "SourceOutput",
+    "SourceView",
+    "View",
+    "WaveView",
+    "build_view",
+    "content_order",
+    "read_outputs",
+    "tone_view",
+]
+
+VIEWS = ("replicas", "tone", "wave", "slope", "level")
+
+
+def build_view(
+    name: str,
+    reprogrammed: ReprogrammedSource,
+    source: Any,
+    wave_source: Any,
+    *,
+    source_output: SourceOutput,
+    mean_logits: bool,
+    n_channels: int,
+    n_timepoints: int,
+    seed: int,
+) -> View:
+    """Return a view by its name, not fitted.
+
+    Parameters
+    ----------
+    name : str
+        One of `VIEWS`.
+    reprogrammed : ReprogrammedSource
+        What the view ``"replicas"`` reads.
+    source : SourceModel
+        Source of the view ``"tone"``, which is never fine-tuned.
+    wave_source : SourceModel or None
+        Source of the views ``"wave"`` and ``"slope"``.
+    source_output : {"logits", "embedding", "both"}
+        What ``"replicas"`` and ``"tone"`` read.
+    mean_logits : bool
+        As in `read_outputs`.
+    n_channels, n_timepoints : int
+        Shape of a series.
+    seed : int
+        Of ``"wave"`` and ``"slope"``.
+
+    Returns
+    -------
+    View
+        Not fitted.
+    """
+    if name == "replicas":
+        return SourceView(reprogrammed, source_output, mean_logits)
+    if name == "tone":
+        dtype = reprogrammed.perturbation.delta.dtype
+        return tone_view(source, source_output, n_channels, dtype)
+    if name == "level":
+        return LevelView(n_channels)
+    return WaveView(wave_source, name == "slope", n_channels, n_timepoints, seed)
