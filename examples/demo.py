@@ -31,8 +31,8 @@ from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, log_loss
 
 from sklearn_v2s import V2SClassifier
 from sklearn_v2s.runtime.environment import describe_environment
-from sklearn_v2s.sources import load_source
 from sklearn_v2s.runtime.tensor_file import write_bytes
+from sklearn_v2s.sources import load_source
 
 DATASETS = {"GunPoint": load_gunpoint, "ItalyPowerDemand": load_italy_power_demand}
 

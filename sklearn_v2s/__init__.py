@@ -44,8 +44,8 @@ __all__ = [
     "__version__",
 ]
 
-# Imported on first use: torch is slow to import, and a command line that lists datasets,
-# or a program that draws nothing, need not wait for it.
+# Imported on first use: torch is slow to import, and a command line that lists
+# datasets, or a program that draws nothing, need not wait for it.
 _MODULES = {
     "BlackBoxV2SClassifier": "black_box",
     "FCNClassifier": "baselines",

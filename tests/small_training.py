@@ -9,16 +9,13 @@ import torch
 from sklearn_v2s.label_mapping import (
     ContiguousLabelMapping,
 )
+from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.sources.contract import freeze
-from sklearn_v2s.training.module import (
-    LinearHead,
-    MatrixHead,
-    TargetModule,
-    mapping_input,
-)
-from sklearn_v2s.training.net import build_net
+from sklearn_v2s.training.module import TargetModule
+from sklearn_v2s.training.net import TrainingSettings, build_net
+from sklearn_v2s.views import read_outputs
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")
@@ -57,9 +54,9 @@ def make_module(
         mask=placement.mask() if mask else None,
         **parameters,
     )
-    reprogrammed = ReprogrammedSource(source, placement, perturbation).to(dtype)
+    reprogrammed = ReprogrammedSource(source, placement, perturbation.to(dtype))
     outputs = collect_outputs(reprogrammed, series)
-    features = mapping_input(outputs, source_output, mapping.reads_logits)
+    features = read_outputs(outputs, source_output, mapping.reads_logits)
     mapping.fit(features, codes)
     if mapping.reads_logits:
         head = MatrixHead(mapping)
@@ -79,12 +76,14 @@ def make_net(module, mapping, n_train, validation=None, **parameters):
         "source_lr": 0.01,
         "lr_schedule": "constant",
         "l2": 0.0,
-        "seed": 0,
-        "device": CPU,
+        "shuffle_seed": 0,
         "verbose": 0,
-        "callbacks": None,
+        "callbacks": (),
     }
-    return build_net(module, mapping, n_train, validation, **(defaults | parameters))
+    settings = TrainingSettings(**(defaults | parameters))
+    return build_net(
+        module, mapping, n_train, validation, settings, refits_mapping=True
+    )
 
 
 def as_input(series, codes, weight=None):
@@ -126,7 +125,7 @@ def small_training(mapping=None, validation=None, callbacks=None, **parameters):
     of_module = {key: parameters.pop(key) for key in own if key in parameters}
     module = make_module(mapping, series, codes, **of_module)
     net = make_net(
-        module, mapping, len(codes), validation, callbacks=callbacks, **parameters
+        module, mapping, len(codes), validation, callbacks=callbacks or (), **parameters
     )
     return SimpleNamespace(
         net=net, module=module, mapping=mapping, series=series, codes=codes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choice of default settings by cross-validation on training parts.
+"""Choice of settings by cross-validation on the training parts of many datasets.
 
 No test part is ever opened: only the files of training parts are read.
 """
@@ -22,38 +22,7 @@ from sklearn_v2s.classifier import V2SClassifier
 from sklearn_v2s.datasets import list_datasets, load_dataset
 from sklearn_v2s.runtime.environment import describe_environment
 
-__all__ = [
-    "CANDIDATES",
-    "cross_validate_settings",
-    "summarise",
-]
-
-# What the defaults of `V2SClassifier` were chosen among; the rest as by default.
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "default": {},
-    "replicas": {"views": "replicas"},
-    "tone": {"views": "tone"},
-    "replicas, tone": {"views": ["replicas", "tone"]},
-    "wave": {"views": "wave"},
-    "wave, slope": {"views": ["wave", "slope"]},
-    "no replicas": {"views": ["tone", "wave", "slope", "level"]},
-    "no tone": {"views": ["replicas", "wave", "slope", "level"]},
-    "perturbation zero": {"init_scale": 0.0},
-    "4 perturbations": {"n_views": 4},
-    "perturbation trained, 5 epochs": {"max_epochs": 5},
-    "untrained attrnn": {"source": "attrnn:untrained"},
-    "untrained wavebank": {"wave_source": "wavebank:untrained"},
-    "untrained sources": {
-        "source": "attrnn:untrained",
-        "wave_source": "wavebank:untrained",
-    },
-    "replicas, logits": {"views": "replicas", "source_output": "logits"},
-    "replicas, random words": {
-        "views": "replicas",
-        "source_output": "logits",
-        "label_mapping": "random",
-    },
-}
+__all__ = ["cross_validate_settings", "summarise"]
 
 _COLUMNS = (
     "setting", "parameters", "dataset", "n", "folds", "seed", "accuracy", "log_loss",

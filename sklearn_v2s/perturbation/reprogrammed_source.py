@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -201,21 +202,27 @@ class ReprogrammedSource(nn.Module):
             spectra[rows] = self._inputs(torch.from_numpy(series[rows]).to(like))
         return spectra
 
-    def identity(self) -> dict[str, Any] | None:
+    def identity(self, by_content: bool = False) -> dict[str, Any] | None:
         """Return all that the outputs depend on, beside the series.
+
+        Parameters
+        ----------
+        by_content : bool, default=False
+            Tell a source without a SHA-256 by the content of the module, which holds
+            within one process.
 
         Returns
         -------
         dict or None
-            None where the source cannot be told by a SHA-256.
+            None where the source cannot be told.
         """
         reference = getattr(self.source, "reference", None)
-        if self.owns_source or reference is None:
+        if self.owns_source or (reference is None and not by_content):
             return None
         perturbation = self.perturbation
         values = {"delta": perturbation.effective(), "log_gain": perturbation.log_gain}
         return {
-            "source": reference.sha256,
+            "source": joblib.hash(self.source) if reference is None else reference,
             "placement": [type(self.placement).__name__, vars(self.placement)],
             **{name: value.detach().cpu().numpy() for name, value in values.items()},
         }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sklearn_v2s.runtime.devices import send
+from sklearn_v2s.runtime.devices import to_device
 
 __all__ = ["Augmentation"]
 
@@ -101,4 +101,4 @@ class Augmentation:
             masked = (position >= starts) & (position < starts + widths)
             keep = keep * (~masked).unsqueeze(3 - axis)
         # The features have mean zero: a masked value says nothing.
-        return features * send(keep, features.device)
+        return features * to_device(keep, features.device)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import SpeechCorpus
 from sklearn_v2s.pretraining.model_card import write_model_card
-from sklearn_v2s.runtime.devices import resolve_device, send
+from sklearn_v2s.runtime.devices import resolve_device, to_device
 from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
@@ -135,7 +135,7 @@ def accuracy(source: SourceModel, clips: np.ndarray, labels: np.ndarray) -> floa
     device = next(source.parameters()).device
     right = 0
     for waveforms, rows in _batches(clips, np.arange(len(clips)), 256):
-        predicted = source(send(waveforms, device)).logits.argmax(1).cpu().numpy()
+        predicted = source(to_device(waveforms, device)).logits.argmax(1).cpu().numpy()
         right += int((predicted == labels[rows]).sum())
     return right / len(clips)
 
@@ -244,11 +244,11 @@ class _Run:
                 waveforms, source.sample_rate, self.generator
             )
             with torch.no_grad():
-                features = source.front_end(send(waveforms, self.device))
+                features = source.front_end(to_device(waveforms, self.device))
                 features = settings.augmentation.features(features, self.generator)
             loss = functional.cross_entropy(
                 source.network(features).logits,
-                send(torch.from_numpy(labels[rows]), self.device),
+                to_device(torch.from_numpy(labels[rows]), self.device),
                 label_smoothing=settings.label_smoothing,
             )
             self.optimizer.zero_grad()

@@ -13,6 +13,7 @@ __all__ = [
     "N_THRESHOLDS",
     "PooledResponses",
     "pool_responses",
+    "quantiles",
     "spread_levels",
 ]
 
@@ -171,3 +172,27 @@ def _over_time(reduce: Callable[[Tensor, int], Tensor], values: Tensor) -> Tenso
     wide = values[..., :whole, :].unflatten(-2, (-1, fold)).flatten(-2)
     parts = reduce(wide, -2).unflatten(-1, (fold, batch))
     return reduce(torch.cat([parts, values[..., whole:, :]], dim=-2), -2)
+
+
+def quantiles(responses: Tensor, levels: Tensor) -> Tensor:
+    """Return quantiles over time, each at a level of its own.
+
+    Parameters
+    ----------
+    responses : Tensor of shape (rows, k, n_timepoints)
+        Any values.
+    levels : Tensor of shape (rows, k)
+        From 0 to 1.
+
+    Returns
+    -------
+    Tensor of shape (rows, k)
+        As `numpy.quantile` computes them.
+    """
+    ordered = responses.sort(dim=2).values
+    position = levels.unsqueeze(2) * (ordered.shape[2] - 1)
+    below = position.floor().long()
+    above = position.ceil().long()
+    fraction = position - below
+    low, high = ordered.gather(2, below), ordered.gather(2, above)
+    return (low + fraction * (high - low)).squeeze(2)

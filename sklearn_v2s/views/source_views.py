@@ -10,7 +10,7 @@ import torch
 
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource, collect_outputs
 from sklearn_v2s.placement import TonePlacement
-from sklearn_v2s.runtime.output_cache import cached
+from sklearn_v2s.runtime.output_cache import OutputMemo, cached
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.views.base import View
 
@@ -98,9 +98,8 @@ class SourceView(View):
             Logits of shape (n, G, K) and embedding of shape (n, G, d), as arrays.
         """
         compute = partial(collect_outputs, self.module.on(device))
-        arrays: Sequence[np.ndarray] = cached(
-            memory, self.module.identity(), series, device, compute
-        )
+        identity = self.module.identity(by_content=isinstance(memory, OutputMemo))
+        arrays: Sequence[np.ndarray] = cached(memory, identity, series, device, compute)
         return SourceOutputs(*arrays)
 
     def features(

@@ -18,6 +18,7 @@ from sklearn_v2s.views.pooling import (
     N_THRESHOLDS,
     PooledResponses,
     pool_responses,
+    quantiles,
     spread_levels,
 )
 
@@ -149,7 +150,7 @@ class WaveView(View):
                         )
                     ]
                 ).permute(2, 0, 1)
-                self.thresholds[channel, index] = _quantiles(
+                self.thresholds[channel, index] = quantiles(
                     responses, levels[channel, index].to(responses)
                 )
 
@@ -255,14 +256,3 @@ def _n_responses(device: torch.device) -> int:
     if free is None:
         return _RESPONSES_GPU
     return min(_RESPONSES_GPU, free // _BYTES_PER_RESPONSE)
-
-
-def _quantiles(responses: Tensor, levels: Tensor) -> Tensor:
-    """Return the quantile of each row at its own level; both are (rows, k, ...)."""
-    ordered = responses.sort(dim=2).values
-    position = levels.unsqueeze(2) * (ordered.shape[2] - 1)
-    below = position.floor().long()
-    above = position.ceil().long()
-    fraction = position - below
-    low, high = ordered.gather(2, below), ordered.gather(2, above)
-    return (low + fraction * (high - low)).squeeze(2)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which settings should be the defaults?
+
+Cross-validates the settings that the defaults of `V2SClassifier` were chosen among, on
+the training parts of datasets in UCR layout; test parts are not opened. ::
+
+    python -m docs.studies.defaults --data ../shared/ucr
+
+Writes `defaults.csv`, row by row; rows that are there already are kept.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sklearn_v2s.benchmark.selection import cross_validate_settings, summarise
+
+#: By name; everything else is as by default.
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "replicas": {"views": "replicas"},
+    "tone": {"views": "tone"},
+    "replicas, tone": {"views": ["replicas", "tone"]},
+    "wave": {"views": "wave"},
+    "wave, slope": {"views": ["wave", "slope"]},
+    "no replicas": {"views": ["tone", "wave", "slope", "level"]},
+    "no tone": {"views": ["replicas", "wave", "slope", "level"]},
+    "perturbation zero": {"init_scale": 0.0},
+    "4 perturbations": {"n_views": 4},
+    "perturbation trained, 5 epochs": {"max_epochs": 5},
+    "untrained attrnn": {"source": "attrnn:untrained"},
+    "untrained wavebank": {"wave_source": "wavebank:untrained"},
+    "untrained sources": {
+        "source": "attrnn:untrained",
+        "wave_source": "wavebank:untrained",
+    },
+    "replicas, logits": {"views": "replicas", "source_output": "logits"},
+    "replicas, random words": {
+        "views": "replicas",
+        "source_output": "logits",
+        "label_mapping": "random",
+    },
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study."""
+    parser = argparse.ArgumentParser("python -m docs.studies.defaults")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).with_name("defaults.csv"),
+        metavar="FILE.csv",
+    )
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME")
+    parser.add_argument(
+        "--settings", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES)
+    )
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rows = cross_validate_settings(
+        {name: CANDIDATES[name] for name in options.settings},
+        options.data,
+        options.output,
+        datasets=options.datasets,
+        n_folds=options.folds,
+        seed=options.seed,
+    )
+    print(summarise(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
