@@ -488,9 +488,9 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         ndarray of shape (n, input_length)
             Samples at the source's sample rate, whatever that is.
         """
-        return self._waveforms(
-            self._normalizer.transform(self._checked_series(X)), self.perturbation_
-        )
+        series = self._checked_series(X)
+        series = self._normalizer.transform(series)
+        return self._waveforms(series, self.perturbation_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of the target classes; asks the source once a series.
@@ -505,7 +505,8 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        series = self._normalizer.transform(self._checked_series(X))
+        series = self._checked_series(X)
+        series = self._normalizer.transform(series)
         black_box = BlackBox(self.source, self.source_output, self.n_source_classes_)
         logits = self._hear(black_box, series, self.perturbation_[None])[0]
         scores = np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)

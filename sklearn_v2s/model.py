@@ -657,8 +657,12 @@ class ReprogrammedModel:
         model = cls._assemble(
             settings, normalizer, shape, source, wave_source, seeds, view_seed=0
         )
+        arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in model.views}
+        for key, value in state.under("view/").items():
+            name, _, part = key.partition("/")
+            arrays[name][part] = value
         for name, view in model.views.items():
-            view.restore(state.under(f"view/{name}/"))
+            view.restore(arrays[name])
         if settings.fine_tune:
             model.reprogrammed.source.load_state_dict(
                 {

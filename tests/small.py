@@ -4,6 +4,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklearn_v2s import V2SClassifier
 from sklearn_v2s.label_mapping import (
@@ -14,6 +15,7 @@ from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
     RandomLabelMapping,
 )
+from sklearn_v2s.series import check_series
 
 # Every parameter that decides a result: the defaults may change.
 SETTING: dict[str, Any] = {
@@ -75,3 +77,20 @@ def make_series(
 def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
     """Return a classifier with SETTING, changed where asked."""
     return V2SClassifier(source, **(SETTING | parameters))
+
+
+def normalised(estimator: Any, X: Any) -> np.ndarray:
+    """Return series as the views of a fitted estimator get them."""
+    series, _ = check_series(estimator, X, reset=False, missing=estimator.missing)
+    return estimator.model_.normalizer.transform(series)
+
+
+def fixed_features(estimator: Any, X: Any) -> np.ndarray:
+    """Return the features of the views that no training changes, side by side."""
+    model, series = estimator.model_, normalised(estimator, X)
+    parts = [
+        model.view_features(name, series, torch.device("cpu"))
+        for name in model.views
+        if name != "replicas"
+    ]
+    return np.concatenate(parts, axis=1)

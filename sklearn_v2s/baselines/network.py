@@ -317,7 +317,8 @@ class NetworkClassifier(SeriesClassifier):
         ndarray of shape (n, n_classes)
             In the order of `classes_`; rows sum to 1.
         """
-        series = self._normalizer.transform(self._checked_series(X))
+        series = self._checked_series(X)
+        series = self._normalizer.transform(series)
         device = resolve_device(self.device)
         module = self.module_
         if device.type != "cpu":

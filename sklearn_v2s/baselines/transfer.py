@@ -220,7 +220,8 @@ class TransferClassifier(NetworkClassifier):
         ndarray of shape (n, embedding_size)
             One for each series.
         """
-        series = self._normalizer.transform(self._checked_series(X))
+        series = self._checked_series(X)
+        series = self._normalizer.transform(series)
         parts: Any = self.module_
         encoder = nn.Sequential(parts.fixed, parts.encoder)
         device = resolve_device(self.device)

@@ -207,7 +207,7 @@ def _train(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     if not options.quiet:
         _report(classifier, options, X, y, seconds)
-    if getattr(classifier.net_, "interrupted_", False):
+    if getattr(getattr(classifier, "net_", None), "interrupted_", False):
         advice = (
             "; the same command with --resume goes on from the last checkpoint"
             if state.is_file()

@@ -144,6 +144,11 @@ class SourceModel(nn.Module):
         """Return the source outputs of waveforms of shape (batch, input_length)."""
         return self.network(self.front_end(waveform))
 
+    def __sklearn_clone__(self) -> "SourceModel":
+        # As a parameter of an estimator, a model from a checkpoint is shared: it is
+        # frozen, and may be large.
+        return self if self.reference is not None else copy.deepcopy(self)
+
 
 def freeze(source: nn.Module) -> nn.Module:
     """Freeze a source in place and return it.

@@ -165,9 +165,7 @@ def test_only_what_is_reprogrammed_has_a_distance():
     with pytest.raises(NotFittedError):
         alignment_scores(V2SClassifier(), X)
     classifier = V2SClassifier(views="tone", random_state=0).fit(X, y)
-    with pytest.raises(
-        ValueError, match=r"hears the views \['tone'\]; only 'replicas'"
-    ):
+    with pytest.raises(ValueError, match=r"has the views \['tone'\]; only 'replicas'"):
         alignment_scores(classifier, X)
 
 

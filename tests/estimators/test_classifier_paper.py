@@ -180,4 +180,7 @@ def test_the_limit_of_the_temperature_survives_a_file(tmp_path):
         source_output="logits", label_mapping="random", max_epochs=0, random_state=0
     ).fit(X, y)
     words.save(tmp_path / "b.safetensors")
-    assert V2SClassifier.load(tmp_path / "b.safetensors")._temperature_limit == np.inf
+    assert (
+        V2SClassifier.load(tmp_path / "b.safetensors").model_.temperature_limit
+        == np.inf
+    )

@@ -128,7 +128,7 @@ def test_the_source_is_bit_identical_after_fit(tiny_source, train_gain):
     X, y = make_series()
     classifier = make_classifier(tiny_source, train_gain=train_gain)
     classifier.fit(X, y).partial_fit(X, y)
-    heard = classifier.net_.module_.reprogrammed.source
+    heard = classifier.model_.reprogrammed.source
     assert heard is not tiny_source
     for source in (tiny_source, heard):
         assert source.state_dict().keys() == before.keys()

@@ -125,7 +125,7 @@ def test_changing_perturbation_does_not_change_the_transformer(make):
     X, _ = make_series()
     fitted = make().fit(X)
     before = fitted.transform(X)
-    fitted.perturbation_ += 1.0
+    fitted.perturbation_[:] += 1.0
     assert_array_equal(fitted.transform(X), before)
 
 

@@ -262,8 +262,8 @@ def test_groups_in_one_pass_equal_separate_modules(parameters):
         close(outputs.logits[:, group], single.logits[:, 0])
         close(outputs.embedding[:, group], single.embedding[:, 0])
         (single.logits.square().mean() + single.embedding.sum()).backward()
-        for name, parameter in alone.named_parameters():
-            gradient = stacked.get_parameter(name).grad[group]
+        for name, parameter in alone.perturbation.named_parameters():
+            gradient = stacked.perturbation.get_parameter(name).grad[group]
             assert gradient.any()
             close(gradient, parameter.grad[0])
 
@@ -286,7 +286,7 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
         return own + 0.04 * module.perturbation.effective().square().sum(1)
 
     def train(module, groups):
-        adam = torch.optim.Adam(module.parameters(), lr=0.05)
+        adam = torch.optim.Adam(module.perturbation.parameters(), lr=0.05)
         losses = []
         for step in batches:
             placed = torch.stack([placement.place(step[group]) for group in groups])
@@ -298,13 +298,13 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
         return torch.stack(losses)
 
     stacked = make_reprogrammed(*seeds, **parameters).train()
-    start = copy.deepcopy(dict(stacked.named_parameters()))
+    start = copy.deepcopy(dict(stacked.perturbation.named_parameters()))
     together = train(stacked, range(3))
     for group, seed in enumerate(seeds):
         alone = make_reprogrammed(seed, **parameters).train()
         close(train(alone, [group])[:, 0], together[:, group])
-        for name, parameter in alone.named_parameters():
-            close(stacked.get_parameter(name)[group], parameter[0])
+        for name, parameter in alone.perturbation.named_parameters():
+            close(stacked.perturbation.get_parameter(name)[group], parameter[0])
             assert not torch.equal(parameter[0], start[name][group])
 
 
@@ -337,28 +337,19 @@ def test_outputs_are_those_of_the_source_for_each_waveform():
         close(embedding[i, view], single.embedding[0])
 
 
-def test_the_source_is_no_part_of_the_module():
+def test_the_source_is_shared_and_left_alone():
     module = make_reprogrammed(0, train_gain=True)
-    names = ["perturbation.delta", "perturbation.log_gain"]
-    assert [name for name, _ in module.named_parameters()] == names
-    assert sorted(module.state_dict()) == names
-    assert all(child is not module.source for child in module.modules())
+    learned = [name for name, value in module.named_parameters() if value.requires_grad]
+    assert learned == ["perturbation.delta", "perturbation.log_gain"]
     modes = [(child, child.training) for child in module.source.modules()]
     module.train().eval().train()
-    module.to(torch.float32)
     assert all(child.training == training for child, training in modes)
-    assert next(module.source.parameters()).dtype == torch.float64
-
-
-def test_another_copy_of_the_source_can_be_heard():
-    module = make_reprogrammed(0)
-    other = freeze(TinySource(seed=1).double())
-    series = torch.tensor(random_series(2))
-    before = module(series).logits
-    module.hear_with(other)
-    assert module.source is other
-    assert not torch.allclose(module(series).logits, before)
-    assert [name for name, _ in module.named_parameters()] == ["perturbation.delta"]
+    # On another device a copy reads the one copy of the source there.
+    there = torch.device("meta")
+    moved, again = module.on(there), module.on(there)
+    assert moved.source is again.source and moved.perturbation.delta.is_meta
+    assert moved.perturbation.generators[0] is module.perturbation.generators[0]
+    assert not next(module.source.parameters()).is_meta
 
 
 def test_the_source_gets_no_gradient_and_does_not_change():
@@ -421,8 +412,11 @@ def test_collecting_leaves_the_mode_and_the_gradients(training):
 
 def test_collecting_computes_in_the_precision_of_the_perturbation():
     module = make_reprogrammed(0)
-    single = make_reprogrammed(0).float()
-    single.hear_with(freeze(TinySource()))
+    single = ReprogrammedSource(
+        freeze(TinySource()),
+        module.placement,
+        copy.deepcopy(module.perturbation).float(),
+    )
     series = random_series(3)
     double_logits = collect_outputs(module, series).logits
     single_logits = collect_outputs(single, series).logits

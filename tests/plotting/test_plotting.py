@@ -13,6 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import sklearn_v2s
+import sklearn_v2s.classifier as classifier_module
 from sklearn_v2s import (
     BlackBoxV2SClassifier,
     FCNClassifier,
@@ -24,6 +25,7 @@ from sklearn_v2s import (
 )
 from sklearn_v2s.explain import attribute_series, explain_source, represent_series
 from sklearn_v2s.plotting.axes import COLOURS, class_styles
+from sklearn_v2s.training.train import stratified_validation_rows
 from tests.small import WORDS, make_classifier, make_series
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -250,7 +252,16 @@ def test_without_training_there_is_no_history(fitted):
 
 
 @pytest.mark.parametrize("parameters", [{}, WORDS], ids=["linear", "words"])
-def test_the_accuracy_of_an_epoch_is_that_of_its_batches(tiny_source, parameters):
+def test_the_accuracy_of_an_epoch_is_that_of_its_batches(
+    tiny_source, parameters, monkeypatch
+):
+    chosen = []
+
+    def remember(*args):
+        chosen.append(stratified_validation_rows(*args))
+        return chosen[-1]
+
+    monkeypatch.setattr(classifier_module, "stratified_validation_rows", remember)
     X, y = make_series(n_classes=3)
     # Some labels are wrong, so that not all can be right.
     y[::4] = (y[::4] + 1) % 3
@@ -268,9 +279,7 @@ def test_the_accuracy_of_an_epoch_is_that_of_its_batches(tiny_source, parameters
     (row,) = classifier.history_
     right = classifier.predict(X) == y
     assert 0 < right.mean() < 1
-    validation = sklearn_v2s.training.train.stratified_validation_rows(
-        y, 0.3, np.random.default_rng(classifier._split_seed)
-    )
+    (validation,) = chosen
     train = np.setdiff1d(np.arange(len(y)), validation)
     for rows, name in ((train, "train_accuracy"), (validation, "valid_accuracy")):
         expected = np.average(right[rows], weights=weight[rows])

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.perturbation import ReprogrammedSource
 from sklearn_v2s.runtime.row_parts import (
     one_thread,
     pass_in_parts,
     row_threads,
     single_threads,
 )
+from sklearn_v2s.sources.networks.attrnn import AttRNN
 
 
 @pytest.fixture
@@ -150,15 +150,15 @@ def test_single_threads():
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_training_does_not_depend_on_the_threads(early_stopping, monkeypatch):
-    hear = ReprogrammedSource._hear
-    heard_by = set()
+    forward = AttRNN.forward
+    threads = set()
 
-    def noted(self, *heard):
-        if torch.is_grad_enabled():
-            heard_by.add(threading.get_ident())
-        return hear(self, *heard)
+    def noted(self, features):
+        if features.requires_grad:
+            threads.add(threading.get_ident())
+        return forward(self, features)
 
-    monkeypatch.setattr(ReprogrammedSource, "_hear", noted)
+    monkeypatch.setattr(AttRNN, "forward", noted)
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2
     X = rng.normal(size=(40, 30)) + y[:, None]
@@ -174,14 +174,14 @@ def test_a_training_does_not_depend_on_the_threads(early_stopping, monkeypatch):
                 early_stopping=early_stopping,
                 random_state=0,
             )
-            heard_by.clear()
+            threads.clear()
             fitted.append(classifier.fit(X, y))
-            assert (threading.get_ident() in heard_by) == (n_threads == 1)
+            assert (threading.get_ident() in threads) == (n_threads == 1)
             assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)
     first, second = (
-        classifier.net_.module_.reprogrammed.perturbation.delta for classifier in fitted
+        classifier.model_.reprogrammed.perturbation.delta for classifier in fitted
     )
     assert torch.equal(first, second)
     np.testing.assert_array_equal(

@@ -214,7 +214,7 @@ def make_module(n_groups=1, dtype=torch.float32, **placement):
 
 def test_outputs_of_the_module_are_those_of_the_waveforms():
     module = make_module(2, torch.float64, n_channels=1, n_timepoints=150)
-    assert module.shared is not None
+    assert module.shared_spectrogram is not None
     series = np.random.default_rng(0).normal(size=(5, 1, 150))
     outputs = collect_outputs(module, series)
     with torch.no_grad():
@@ -229,11 +229,10 @@ def test_kept_spectra_give_what_their_series_give():
     series = np.random.default_rng(0).normal(size=(70, 1, 60)).astype(np.float32)
     rows = np.array([69, 3, 3, 0])
     expected = collect_outputs(module, series[rows])
-    assert module.keep_spectra(series)
     # The rows decide: what stands in their place is not looked at.
-    found = collect_outputs(module, np.zeros_like(series[rows]), rows=rows)
+    with module.training_on(series):
+        found = collect_outputs(module, np.zeros_like(series[rows]), rows=rows)
     np.testing.assert_array_equal(found.logits, expected.logits)
-    module.forget_spectra()
     again = collect_outputs(module, series[rows], rows=rows)
     np.testing.assert_array_equal(again.logits, expected.logits)
 
@@ -241,12 +240,11 @@ def test_kept_spectra_give_what_their_series_give():
 def test_the_budget_is_kept():
     module = make_module(n_channels=1, n_timepoints=60)
     series = np.zeros((10, 1, 60), dtype=np.float32)
-    assert module.keep_spectra(series)
-    needed = module._kept_spectra.nbytes
-    module.forget_spectra()
-    assert not module.keep_spectra(series, budget=needed - 1)
-    assert module.keep_spectra(series, budget=needed)
-    assert needed == 2 * 10 * len(module.shared.touched) * KAPRE.n_bins * 4
+    needed = module.spectra(series).nbytes
+    assert module.spectra(series, budget=needed - 1) is None
+    assert module.spectra(series, budget=needed) is not None
+    touched = module.shared_spectrogram.touched
+    assert needed == 2 * 10 * len(touched) * KAPRE.n_bins * 4
 
 
 def test_who_takes_the_plain_path():
@@ -268,5 +266,6 @@ def test_who_takes_the_plain_path():
         module = ReprogrammedSource(
             listener, placement, Perturbation(length, generators(1))
         )
-        assert (module.shared is not None) == shares
-        assert module.keep_spectra(np.zeros((2, 1, 60), np.float32)) == shares
+        assert (module.shared_spectrogram is not None) == shares
+        spectra = module.spectra(np.zeros((2, 1, 60), np.float32))
+        assert (spectra is not None) == shares

@@ -9,9 +9,11 @@ import sys
 
 import pytest
 import torch
+from sklearn.base import clone
 
 from sklearn_v2s import V2SClassifier
 from sklearn_v2s.sources import CheckpointError, check_source, load_source, registry
+from sklearn_v2s.sources.registry import pack_source, unpack_source
 from sklearn_v2s.sources.torchaudio_bundle import (
     BundleNetwork,
     WaveformFrontEnd,
@@ -153,8 +155,10 @@ def test_every_kind_is_a_frozen_source(name, dtype, shelf):
     assert check_source(source) is source
     assert not any(parameter.requires_grad for parameter in source.parameters())
     assert {parameter.dtype for parameter in source.parameters()} == {dtype}
-    assert pickle.loads(pickle.dumps(source)) is source
-    assert copy.deepcopy(source) is source
+    assert (
+        unpack_source(pickle.loads(pickle.dumps(pack_source(source))), dtype) is source
+    )
+    assert clone(source, safe=False) is source
     duplicate = copy.deepcopy(source)
     waveforms = speech(dtype=dtype)
     assert torch.equal(duplicate(waveforms).logits, source(waveforms).logits)
@@ -288,7 +292,7 @@ def test_changed_weights_are_other_weights(shelf):
     name = "torchaudio:WAV2VEC2_BASE"
     before = load_source(name)
     assert load_source(name) is before
-    content = pickle.dumps(before)
+    packed = pack_source(before)
     state = random_state(pipelines.WAV2VEC2_BASE, seed=1)
     state["encoder.transformer.layer_norm.weight"] += 1.0
     torch.save(state, shelf / "wav2vec2_fairseq_base_ls960.pth")
@@ -297,7 +301,7 @@ def test_changed_weights_are_other_weights(shelf):
     assert after.reference.sha256 != before.reference.sha256
     registry._LOADED.clear()
     with pytest.raises(CheckpointError, match="was fitted with"):
-        pickle.loads(content)
+        unpack_source(packed, torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_the_net_and_a_learned_mapping_say_the_same(make, calls, output):
         classifier.partial_fit(X, y)
     series = (X - X.mean()) / X.std()
     with torch.no_grad():
-        scores = classifier.net_.module_(torch.from_numpy(series[:, None]))
+        scores = classifier.model_.target_module()(torch.from_numpy(series[:, None]))
     assert_allclose(np.exp(scores.numpy()), classifier.predict_proba(X), rtol=1e-6)
 
 

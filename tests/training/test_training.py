@@ -115,10 +115,10 @@ def test_mappings_read_words_averaged_or_all_views_side_by_side(kind):
     }
     flat["both"] = np.hstack([flat["logits"], flat["embedding"]])
     for source_output, expected in flat.items():
-        read = read_outputs(outputs, source_output, reads_logits=False)
+        read = read_outputs(outputs, source_output, mean_logits=False)
         assert isinstance(read, type(kind(logits)))
         assert_array_equal(read, expected)
-        words = read_outputs(outputs, source_output, reads_logits=True)
+        words = read_outputs(outputs, source_output, mean_logits=True)
         assert_allclose(words, (logits[:, 0] + logits[:, 1]) / 2, rtol=1e-15)
 
 
@@ -403,18 +403,6 @@ def test_training_makes_the_loss_smaller():
 
 
 # --- devices -------------------------------------------------------------------------
-
-
-def test_the_moments_of_the_optimiser_move_and_its_count_stays():
-    job = small_training(max_epochs=1)
-    train(job.net, job.series, job.codes)
-    job.net.hold_optimizer_on("meta")
-    (state,) = job.net.optimizer_.state.values()
-    assert {name: value.device.type for name, value in state.items()} == {
-        "step": "cpu",
-        "exp_avg": "meta",
-        "exp_avg_sq": "meta",
-    }
 
 
 @pytest.mark.gpu

@@ -247,7 +247,6 @@ def test_a_training_that_ends_by_itself_is_not_interrupted():
     # An interruption of one call is not remembered in the next.
     job = stopping(Interrupt(2), validate=False)
     assert job.net.interrupted_ is True
-    job.net.forget_training()
     train(job.net, job.series, job.codes, epochs=1)
     assert job.net.interrupted_ is False
 
@@ -437,7 +436,7 @@ def test_a_net_for_no_epochs_can_be_built():
 
 
 def trained_delta(seed=0, seeds=(0, 1), **parameters):
-    job = small_training(seeds=seeds, seed=seed, dropout=0.3, **parameters)
+    job = small_training(seeds=seeds, shuffle_seed=seed, dropout=0.3, **parameters)
     train(job.net, job.series, job.codes)
     return delta_of(job.module)
 
@@ -506,7 +505,7 @@ def finished(n, mapping=None, epochs=3):
         max_epochs=epochs,
     )
     train(net, series, codes)
-    net.forget_training()
+    net.finish(net.module_)
     return net, series, validation[0]
 
 
@@ -544,17 +543,8 @@ def test_a_finished_net_is_in_the_mode_of_prediction():
     job = small_training(max_epochs=1)
     train(job.net, job.series, job.codes)
     assert job.module.training
-    job.net.forget_training()
+    job.net.finish(job.module)
     assert not any(module.training for module in job.module.modules())
-
-
-def test_the_callbacks_of_the_user_are_kept_and_called_again():
-    spy = SpyRate()
-    job = small_training(callbacks=[spy], max_epochs=2)
-    train(job.net, job.series, job.codes)
-    job.net.forget_training()
-    train(job.net, job.series, job.codes, epochs=1)
-    assert len(spy.rates) == 9
 
 
 def test_the_progress_bar_is_on_standard_error_and_only_if_asked_for(capsys):

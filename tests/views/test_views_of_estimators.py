@@ -31,7 +31,7 @@ from sklearn_v2s.sources import (
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.sources.networks.wavebank import build_wavebank
 from sklearn_v2s.views import VIEWS
-from tests.small import SETTING, make_series
+from tests.small import SETTING, fixed_features, make_series, normalised
 from tests.tiny_source import TinySource
 
 ALL = list(VIEWS)
@@ -169,7 +169,9 @@ def test_views_that_do_not_exist_are_named(views, message):
 def test_words_cannot_be_read_of_other_views(views):
     X, y = make_series(n=8)
     classifier = make_classifier(views=views, **WORDS)
-    with pytest.raises(ValueError, match=r"views=.*label mapping of words.*'linear'"):
+    with pytest.raises(
+        ValueError, match=r"views=.*label mapping of source classes.*'linear'"
+    ):
         classifier.fit(X, y)
     assert not hasattr(classifier, "views_")
 
@@ -363,8 +365,8 @@ def test_an_integer_weight_is_a_repetition_in_all_views(normalization, n_channel
     assert weighted.views_ == VIEWS
     for view in ("wave", "slope"):
         assert_allclose(
-            weighted._fixed_views[view].thresholds,
-            repeated._fixed_views[view].thresholds,
+            weighted.model_.views[view].thresholds,
+            repeated.model_.views[view].thresholds,
             atol=1e-12,
         )
     expected = repeated.predict_proba(X)
@@ -435,10 +437,7 @@ def test_a_copy_predicts_the_same_bits_in_all_views(fitted, tmp_path, copied, ki
     assert_array_equal(restored.classes_, ["down", "up"])
     assert_array_equal(restored.predict_proba(X), classifier.predict_proba(X))
     # Each part of it, not only what the mapping makes of them.
-    series = classifier._series(X)
-    assert_array_equal(
-        restored._fixed_features(series), classifier._fixed_features(series)
-    )
+    assert_array_equal(fixed_features(restored, X), fixed_features(classifier, X))
     again = clone(restored).fit(X, y).predict_proba(X)
     assert_array_equal(again, classifier.predict_proba(X))
 
@@ -568,12 +567,11 @@ def test_training_makes_the_loss_smaller_and_hears_all_views():
     untrained = make_classifier().fit(X, y)
     assert (fitted.perturbation_ != untrained.perturbation_).any()
     # What needs no training is what it was.
-    series = fitted._series(X)
-    features = fitted._fixed_features(series)
-    assert_array_equal(features, untrained._fixed_features(series))
+    series, features = normalised(fitted, X), fixed_features(fitted, X)
+    assert_array_equal(features, fixed_features(untrained, X))
     assert fitted.label_mapping_.n_features_in_ == 20 + features.shape[1]
     # Without what they say, the answers are others.
-    module = fitted.net_.module_
+    module = fitted.model_.target_module()
     heard, fixed = torch.from_numpy(series).float(), torch.from_numpy(features)
     with torch.no_grad():
         probabilities = module(heard, fixed).exp()
@@ -587,7 +585,7 @@ def test_partial_fit_goes_on_by_gradient(views):
     X, y = make_levels()
     classifier = make_classifier(views=views, lr=0.05, batch_size=8)
     classifier.partial_fit(X[:20], y[:20])
-    thresholds = {name: view.arrays() for name, view in classifier._fixed_views.items()}
+    thresholds = {name: view.arrays() for name, view in classifier.model_.views.items()}
     assert classifier.score(X, y) > 0.8
     # From now on all is the other way round.
     for _ in range(25):
@@ -596,14 +594,16 @@ def test_partial_fit_goes_on_by_gradient(views):
     assert len(losses) == 26
     assert losses[-1] < losses[1] / 4
     assert classifier.score(X, 1 - y) > 0.8
-    for name, view in classifier._fixed_views.items():
+    for name, view in classifier.model_.views.items():
         for key, value in view.arrays().items():
             assert_array_equal(value, thresholds[name][key])
     # Prediction says what the trained module says.
-    series = classifier._series(X)
-    fixed = torch.from_numpy(classifier._fixed_features(series))
+    series = normalised(classifier, X)
+    fixed = torch.from_numpy(fixed_features(classifier, X))
     with torch.no_grad():
-        found = classifier.net_.module_(torch.from_numpy(series).float(), fixed)
+        found = classifier.model_.target_module()(
+            torch.from_numpy(series).float(), fixed
+        )
     assert_allclose(found.exp(), classifier.predict_proba(X), rtol=0, atol=1e-5)
 
 
@@ -618,12 +618,12 @@ def test_a_warm_start_keeps_the_views_and_goes_on_from_the_perturbation():
     X, y = make_series(n=40)
     classifier = make_classifier(warm_start=True, max_epochs=1).fit(X[:20], y[:20])
     first = classifier.perturbation_
-    views = classifier._fixed_views
+    views = classifier.model_.views
     expected = {name: view.arrays() for name, view in views.items()}
     classifier.set_params(max_epochs=0).fit(X, y)
     assert_array_equal(classifier.perturbation_, first)
     assert classifier.views_ == VIEWS
-    for name, view in classifier._fixed_views.items():
+    for name, view in classifier.model_.views.items():
         for key, value in view.arrays().items():
             assert_array_equal(value, expected[name][key])
     assert classifier.score(X, y) > 0.8
@@ -636,7 +636,7 @@ def test_a_warm_start_keeps_the_views_and_goes_on_from_the_perturbation():
     [
         ({"views": ["replicas", "tone"]}, r"warm_start=True .*'slope'.* now means"),
         ({"views": "auto"} | WORDS, r"warm_start=True .*views='auto' now means"),
-        ({"views": ALL} | WORDS, r"views=.* label mapping of words"),
+        ({"views": ALL} | WORDS, r"views=.* label mapping of source classes"),
     ],
     ids=["fewer", "words", "all, but words"],
 )
@@ -717,7 +717,7 @@ def test_short_series(n_timepoints, n_channels):
     X[..., 0] += 3.0 * y.reshape(-1, *[1] * (X.ndim - 2))
     fitted = make_classifier(n_segments="auto").fit(X, y)
     assert fitted.score(X, y) > 0.7
-    assert fitted._fixed_features(fitted._series(X)).shape[0] == 40
+    assert fixed_features(fitted, X).shape[0] == 40
 
 
 def test_very_long_series_are_resampled_with_a_warning():

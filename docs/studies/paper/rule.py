@@ -85,7 +85,7 @@ class EpochAccuracy(Callback):
         start = time.perf_counter()
         module = net.module_
         outputs = collect_outputs(module.reprogrammed, self.series)
-        scores = read_outputs(outputs, module.source_output, reads_logits=True)
+        scores = read_outputs(outputs, module.source_output, mean_logits=True)
         with torch.inference_mode():
             parameter = module.reprogrammed.perturbation.delta
             predicted = module.head(torch.from_numpy(scores).to(parameter)).argmax(1)

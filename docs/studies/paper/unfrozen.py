@@ -74,7 +74,7 @@ def examine_freezing(source: Any = "attrnn", epochs: int = 2, seed: int = 0) -> 
         ).fit(X, codes)
         for n_views in (1, 2)
     }
-    after = source_digest(fitted[1].net_.module_.reprogrammed.source)
+    after = source_digest(fitted[1].model_.reprogrammed.source)
     # Its initial weights must not move torch's global generator.
     with torch.random.fork_rng(devices=[]):
         network = AttRNN(_N_RELEASED_CLASSES)
