@@ -62,7 +62,7 @@ class ReprogrammedEstimator(SeriesEstimator):
                 setattr(self, name, unpack_source(state[name], self._dtype))
 
     def _model_settings(self, reads_logits: bool = False) -> ModelSettings:
-        """Return what the parameters say of the model to build."""
+        """Return the parameters that a model is built from."""
         parameters = self.get_params(deep=False)
         settings = {
             name: parameters[name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reprogramming a source that can only be asked: no weights, no gradients."""
+"""Reprogramming of a black-box source: queries, but no weights and no gradients."""
 
 import warnings
 from functools import partial
@@ -36,7 +36,7 @@ _CALL = 256
 _TINY = np.finfo(np.float64).tiny
 
 
-class _Settled(NamedTuple):
+class _Solution(NamedTuple):
     """A perturbation, the mapping that reads what it makes, and their loss."""
 
     loss: float
@@ -87,9 +87,9 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     """Reprogram a source that is a function: waveforms in, scores out.
 
     A web service or a program without source code gives no gradients. The perturbation
-    is then trained from answers alone (BAR, [1]_): the source is asked about waveforms
-    with slightly different perturbations, and the differences of the loss estimate its
-    gradient. So that few questions are enough, the perturbation is a combination of
+    is then trained by zeroth-order optimisation (BAR, [1]_): the source is queried with
+    slightly different perturbations, and the differences of the loss estimate its
+    gradient. So that few queries are enough, the perturbation is a combination of
     `rank` random noises.
 
     Parameters
@@ -111,9 +111,9 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     input_gain : float, default=1.0
         Factor of the normalised series.
     init_scale : float, default=0.1
-        Root mean square of the initial perturbation. From silence on, differences tell
-        little: a source that takes logarithms of a spectrum hears any sound as far from
-        none.
+        Root mean square of the initial perturbation. Starting from silence, differences
+        tell little: for a source that takes logarithms of a spectrum, any sound is far
+        from none.
     label_mapping : str or transformer, default="frequency"
         ``"random"``, ``"contiguous"``, ``"frequency"`` (BAR's), ``"iterative"``,
         ``"bayesian"``, ``"linear"``, or an instance, which is cloned. It reads the
@@ -123,16 +123,16 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     rank : int, default=32
         Number of coefficients that are trained.
     n_directions : int, default=2
-        Directions that a step tries. Of the same number of questions, many rough steps
-        make more than few good ones.
+        Directions that a step tries. For the same number of queries, many rough steps
+        achieve more than a few good ones.
     smoothing : float, default=0.01
         How far it goes in each, in units of the coefficients.
     max_iter : int, default=100
         Steps.
     max_queries : int, default=None
-        Waveforms that `fit` may ask the source about, at most. None sets no limit
-        beside `max_iter`. The label mapping takes one question for each series, the
-        final comparison another; a step takes ``n_directions + 1`` for each different
+        Largest number of waveforms that `fit` may query. None sets no limit beside
+        `max_iter`. The label mapping takes one query for each series, the final
+        comparison another; a step takes ``n_directions + 1`` for each different
         series of its batch. As many steps are made as that allows.
     batch_size : int, default=16
         Series that are drawn for a step, those of large weight more often.
@@ -160,12 +160,12 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     n_source_classes_ : int
         Columns that the source returns.
     n_queries_ : int
-        Waveforms that `fit` asked the source about.
+        Waveforms that `fit` queried.
     n_iter_ : int
         Steps made.
     history_ : list of dict
         For each step ``loss``, that of its batch before the step, and ``n_queries``,
-        the questions until then.
+        the queries until then.
     initial_loss_, loss_ : float
         Loss of the training data before and after. If the steps made it no less,
         they are dropped.
@@ -182,7 +182,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
 
     Notes
     -----
-    Predictions ask the source too, once for each series; they are not counted.
+    Predictions query the source too, once for each series; they are not counted.
 
     References
     ----------
@@ -298,7 +298,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Learn the perturbation and the label mapping from the source's answers.
+        """Learn the perturbation and the label mapping from queries.
 
         Parameters
         ----------
@@ -319,7 +319,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         Raises
         ------
         ValueError
-            If X, y, a parameter or an answer of the source cannot be used; the text
+            If X, y, a parameter or an output of the source cannot be used; the text
             names it, the value seen and what is allowed.
         """
         fitted = self._unfitted_copy()
@@ -343,13 +343,13 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
         black_box = BlackBox(self.source, self.source_output)
         fitted.history_ = []
-        best = fitted._settle(black_box, data, mapping, basis @ start, refit=True)
+        best = fitted._fit_and_score(black_box, data, mapping, basis @ start, refit=True)
         fitted.initial_loss_ = best.loss
         if n_steps:
             trained = fitted._train(
                 black_box, data, best.mapping, basis, start, n_steps, rng
             )
-            best = min(best, trained, key=lambda settled: settled.loss)
+            best = min(best, trained, key=lambda solution: solution.loss)
         fitted.loss_, fitted.label_mapping_, fitted.perturbation_ = best
         fitted.n_iter_ = n_steps
         fitted.n_queries_ = black_box.n_queries
@@ -364,7 +364,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         if self.max_queries < n:
             raise ValueError(
                 f"max_queries={self.max_queries} is not enough: the label mapping "
-                f"needs an answer for each of the {n} series. Allowed are {n} or more."
+                f"needs a query for each of the {n} series. Allowed are {n} or more."
             )
         cost = (self.n_directions + 1) * min(self.batch_size, n)
         every = self._refit_interval(n, mapping)
@@ -373,7 +373,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         if steps == 0 < self.max_iter:
             warnings.warn(
                 f"max_queries={self.max_queries} allows no step: the label mapping "
-                f"and the final comparison take {2 * n} questions, a step up to {cost}."
+                f"and the final comparison take {2 * n} queries, a step up to {cost}."
                 " The perturbation stays random.",
                 UserWarning,
                 stacklevel=3,
@@ -395,7 +395,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         start: np.ndarray,
         n_steps: int,
         rng: np.random.Generator,
-    ) -> _Settled:
+    ) -> _Solution:
         """Train the coefficients of the basis from `start` on."""
         point = nn.Parameter(torch.from_numpy(start))
         coefficients = point.detach().numpy()
@@ -416,12 +416,12 @@ class BlackBoxV2SClassifier(SeriesClassifier):
             schedule.step()
             self.history_.append({"loss": value, "n_queries": black_box.n_queries})
             if every and step % every == 0 and step < n_steps:
-                mapping = self._settle(
+                mapping = self._fit_and_score(
                     black_box, data, mapping, basis @ coefficients, refit=True
                 ).mapping
-        # A mapping of words stays the one that the perturbation was trained for.
+        # A mapping of source classes stays the one that the perturbation was trained for.
         refit = bool(every) or not getattr(mapping, "reads_logits", False)
-        return self._settle(black_box, data, mapping, basis @ coefficients, refit)
+        return self._fit_and_score(black_box, data, mapping, basis @ coefficients, refit)
 
     def _losses(
         self,
@@ -432,24 +432,24 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         points: np.ndarray,
     ) -> np.ndarray:
         """Return the loss of a batch with each of several coefficients."""
-        heard = self._hear(black_box, batch.series, points @ basis.T)
-        return np.array([batch.loss(mapping, logits) for logits in heard])
+        outputs = self._query(black_box, batch.series, points @ basis.T)
+        return np.array([batch.loss(mapping, logits) for logits in outputs])
 
-    def _settle(
+    def _fit_and_score(
         self,
         black_box: BlackBox,
         data: _TrainingData,
         mapping: Any,
         perturbation: np.ndarray,
         refit: bool,
-    ) -> _Settled:
-        """Ask about all series, fit a mapping to the answers, and tell the loss."""
-        logits = self._hear(black_box, data.series, perturbation[None])[0]
+    ) -> _Solution:
+        """Query all series, fit a mapping to the outputs, and compute the loss."""
+        logits = self._query(black_box, data.series, perturbation[None])[0]
         if refit:
             mapping = clone(mapping)
             n_classes = len(self.classes_)
             fit_mapping(mapping, logits, data.codes, data.weight, n_classes)
-        return _Settled(data.loss(mapping, logits), mapping, perturbation)
+        return _Solution(data.loss(mapping, logits), mapping, perturbation)
 
     def _placement(self) -> ReplicaPlacement:
         return ReplicaPlacement(
@@ -463,20 +463,20 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         placed = self._placement().place(torch.from_numpy(series)).numpy()
         return (self.input_gain * placed + added).astype(self.precision)
 
-    def _hear(
+    def _query(
         self, black_box: BlackBox, series: np.ndarray, added: np.ndarray
     ) -> np.ndarray:
         """Return logits (m, n, K) of n series with each of m perturbations."""
         n = len(series)
         pairs = np.arange(len(added) * n)
         logits = [
-            black_box.ask(self._waveforms(series[part % n], added[part // n]))
+            black_box.query(self._waveforms(series[part % n], added[part // n]))
             for part in np.array_split(pairs, -(-len(pairs) // _CALL))
         ]
         return np.concatenate(logits).reshape(len(added), n, -1)
 
     def reprogram(self, X: Any) -> np.ndarray:
-        """Return the waveforms that the source is asked about.
+        """Return the waveforms that the source is queried with.
 
         Parameters
         ----------
@@ -493,7 +493,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         return self._waveforms(series, self.perturbation_)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of the target classes; asks the source once a series.
+        """Return probabilities of the target classes, by one query for each series.
 
         Parameters
         ----------
@@ -508,6 +508,6 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         series = self._checked_series(X)
         series = self._normalizer.transform(series)
         black_box = BlackBox(self.source, self.source_output, self.n_source_classes_)
-        logits = self._hear(black_box, series, self.perturbation_[None])[0]
+        logits = self._query(black_box, series, self.perturbation_[None])[0]
         scores = np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)
         return self._distributions(scores)

@@ -44,7 +44,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     """Classify time series with a frozen speech model (Voice2Series).
 
     A series is placed in one second of sound, a learned perturbation is added, a frozen
-    keyword recogniser listens, and a label mapping reduces its outputs to the user's
+    keyword recogniser runs, and a label mapping reduces its outputs to the user's
     classes. `fit` learns the perturbation by gradient and the label mapping from the
     source outputs that result.
 
@@ -57,15 +57,15 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
         module that meets the source contract. It is never changed.
     source_output : {"logits", "embedding", "both"}, default="embedding"
-        What a learned label mapping reads. The other mappings read words and need
+        What a learned label mapping reads. The other mappings read source classes and need
         ``"logits"``, the paper's choice.
     views : "auto", str or sequence of str, default="auto"
-        Ways in which the series is heard: ``"replicas"`` (the paper's placement, with
+        Ways in which the series is read: ``"replicas"`` (the paper's placement, with
         the perturbation), ``"tone"`` (the series as the pitch of a tone), ``"wave"``
-        and ``"slope"`` (the series, or its differences, as the waveform itself, heard
+        and ``"slope"`` (the series, or its differences, as the waveform itself, read
         by the kernels of `wave_source`) and ``"level"`` (mean and standard deviation).
         ``"auto"`` takes all where the label mapping reads embeddings, and
-        ``"replicas"`` where it reads words or `source_output` is not ``"embedding"``.
+        ``"replicas"`` where it reads logits or `source_output` is not ``"embedding"``.
     wave_source : str, path-like or nn.Module, default="wavebank"
         Source model with a kernel bank as its front end, for ``"wave"`` and
         ``"slope"``.
@@ -105,8 +105,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Course of the learning rates.
     fine_tune : bool, default=False
         Train a copy of the source together with the perturbation (``--mod 2`` of the
-        release). The copy hears the view ``"replicas"``; the shared source stays as it
-        is and hears the others.
+        release). The copy is for the view ``"replicas"``; the shared source stays as it
+        is, for the others.
     source_lr : float, default=0.001
         Learning rate of the weights of that copy, which are to change less.
     l2 : float, default=0.0
@@ -131,13 +131,13 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
     memory : str or object with the interface of joblib.Memory, default=None
-        Folder in which source outputs are kept, for searches that ask for the same ones
-        again and again. Only those of sources that come from a checkpoint; what is kept
+        Folder in which source outputs are cached, for searches that compute the same
+        ones again and again. Only those of sources that come from a checkpoint; what is kept
         is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of initial values, dropout, order, validation part and random mapping.
     verbose : int, default=0
-        1 shows progress bars on standard error: over the series that are heard, if that
+        1 shows progress bars on standard error: over the forward passes, if that
         is a terminal, and over the epochs.
     callbacks : list of skorch callbacks, default=None
         Called during training.
@@ -147,15 +147,17 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     classes_ : ndarray of shape (n_classes,)
         The target classes.
     views_ : tuple of str
-        The views that are heard.
+        Names of the views.
     perturbation_ : ndarray of shape (n_views, input_length)
         What is added to the placed series.
     input_gain_ : ndarray of shape (n_views,)
         Factor of the normalised series.
     label_mapping_ : transformer
         The fitted label mapping; its classes are the positions in `classes_`.
+    model_ : ReprogrammedModel
+        All that was learned, as one value.
     net_ : skorch.NeuralNet
-        The trained net, on the CPU.
+        The trained net, on the CPU; only where something was trained.
     history_ : list of dict
         Losses, accuracies and seconds of each epoch.
     n_iter_ : int
@@ -297,8 +299,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         ==================== ============ ============================================
         parameter            value        where the paper says so
         ==================== ============ ============================================
-        source_output        "logits"     eq. 4 reads the probabilities of the words
-        views                "replicas"   sec. 5.2, nothing else is heard
+        source_output        "logits"     eq. 4 reads probabilities of source classes
+        views                "replicas"   sec. 5.2, nothing else is read
         n_views              1            one perturbation
         n_segments           1            tuned over 1 to 10 there; tune it likewise
         mask                 True         M of eq. 1
@@ -665,7 +667,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         """
         check_is_fitted(self)
         arrays, document = self.model_.state()
-        # A folder of this machine says nothing elsewhere.
+        # A folder of this machine has no meaning elsewhere.
         parameters = self.get_params(deep=False) | {"memory": None}
         given = parameters["label_mapping"]
         if not isinstance(given, str):
@@ -738,7 +740,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         n_groups = len(state.arrays["perturbation/delta"])
         shuffle_seed, *seeds = classifier._seeds(1 + n_groups)
         shape = classifier.n_channels_in_, classifier.n_timepoints_in_
-        classifier.model_ = ReprogrammedModel.from_state(state, shape, seeds)
-        classifier.model_.shuffle_seed = shuffle_seed
-        classifier.classes_ = classifier.model_.classes
+        model = ReprogrammedModel.from_state(state, shape, seeds)
+        assert model.classes is not None
+        model.shuffle_seed = shuffle_seed
+        classifier.model_, classifier.classes_ = model, model.classes
         return classifier

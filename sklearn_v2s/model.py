@@ -32,6 +32,7 @@ from sklearn_v2s.views import (
     SourceOutput,
     SourceView,
     View,
+    WaveView,
     build_view,
     content_order,
 )
@@ -264,7 +265,8 @@ class ReprogrammedModel:
             seeds,
             view_seed,
         )
-        model.reprogrammed.placement.warn_if_resampling()
+        if isinstance(model.reprogrammed.placement, ReplicaPlacement):
+            model.reprogrammed.placement.warn_if_resampling()
         fitted = [view for name, view in model.views.items() if name != "replicas"]
         if fitted:
             normalised = normalizer.transform(series)
@@ -521,7 +523,7 @@ class ReprogrammedModel:
             "replicas" in self.views,
         )
 
-    def snapshot(self, module: TargetModule) -> Self:
+    def snapshot(self, module: TargetModule) -> "ReprogrammedModel":
         """Return the model as a training has it between two epochs.
 
         Parameters
@@ -581,9 +583,9 @@ class ReprogrammedModel:
             elif name.endswith("_"):
                 fitted[name] = value.item() if isinstance(value, np.generic) else value
         wave_sources = [
-            _reference(getattr(self.views[name].source, "reference", None))
-            for name in ("wave", "slope")
-            if name in self.views
+            _reference(getattr(view.source, "reference", None))
+            for view in self.views.values()
+            if isinstance(view, WaveView)
         ]
         settings = asdict(replace(self.settings, source=None, wave_source=None))
         document = {
@@ -686,7 +688,7 @@ class ReprogrammedModel:
 
 def _settings(document: dict[str, Any], mapping: Any) -> ModelSettings:
     """Return the settings in a document; 0.1.0 had them among the parameters."""
-    settings = document.get("settings", document.get("parameters"))
+    settings = document["settings" if "settings" in document else "parameters"]
     known = {
         name: settings[name]
         for name in ModelSettings.__dataclass_fields__

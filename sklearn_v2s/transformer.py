@@ -18,7 +18,7 @@ __all__ = ["V2STransformer"]
 
 
 class V2STransformer(TransformerMixin, ReprogrammedEstimator):
-    """Turn time series into what a frozen speech model says about them.
+    """Turn time series into outputs of a frozen speech model.
 
     Each series is placed in the source's waveform, a random perturbation is added, and
     the source outputs of all views are returned side by side. Nothing is trained: use
@@ -32,7 +32,7 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     source_output : {"logits", "embedding", "both"}, default="embedding"
         Which outputs to return.
     views : "auto", str or sequence of str, default="auto"
-        Ways in which the series is heard, see `V2SClassifier`. ``"auto"`` takes all for
+        Ways in which the series is read, see `V2SClassifier`. ``"auto"`` takes all for
         embeddings, and ``"replicas"`` for other `source_output`.
     wave_source : str, path-like or nn.Module, default="wavebank"
         Source model with a kernel bank, for the views ``"wave"`` and ``"slope"``.
@@ -54,8 +54,8 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     device : str or torch.device, default="auto"
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
     memory : str or object with the interface of joblib.Memory, default=None
-        Folder in which source outputs are kept, for searches that ask for the same ones
-        again and again. Only those of sources that come from a checkpoint; what is kept
+        Folder in which source outputs are cached, for searches that compute the same
+        ones again and again. Only those of sources that come from a checkpoint; what is kept
         is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of the perturbations.
@@ -63,7 +63,7 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     Attributes
     ----------
     views_ : tuple of str
-        The views that are heard.
+        Names of the views.
     perturbation_ : ndarray of shape (n_views, input_length)
         What is added to the placed series.
     n_features_in_ : int
@@ -152,7 +152,7 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
         return self._assign_fitted(fitted)
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return what is heard of series, in all views.
+        """Return the features of series, in all views.
 
         Parameters
         ----------

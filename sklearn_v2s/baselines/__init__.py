@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neural baselines: the source model fine-tuned, and a convolutional net from scratch.
 
-They answer what Voice2Series is to be measured against: whether it pays to change the
+They are what Voice2Series is measured against: whether it pays to change the
 weights of the source instead of its input, and whether it pays to have a source at all.
 """
 

@@ -43,9 +43,9 @@ class Embedding(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, heard: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Return embeddings of shape (batch, embedding_size)."""
-        return self.network(heard).embedding
+        return self.network(inputs).embedding
 
 
 class Standardised(nn.Module):
@@ -83,7 +83,7 @@ class Standardised(nn.Module):
         mean, variance = self.mean, self.variance
         if self.training and self.follows:
             assert weight is not None
-            # nn.BatchNorm1d knows no weights. With class weights it would centre on
+            # nn.BatchNorm1d has no weights of samples. With class weights it would centre on
             # series that hardly count, and so push them away from those that do.
             mean, variance = _mean_and_variance(features, weight)
             self.mean.lerp_(mean.detach(), _MOMENTUM)

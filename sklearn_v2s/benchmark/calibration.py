@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probabilities for classifiers whose head only gives decision scores.
 
-The ridge heads of the ROCKET family answer `predict_proba` with zeros and ones. For
+The ridge heads of the ROCKET family have a `predict_proba` of zeros and ones. For
 log-loss and calibration error they get a softmax of their decision scores times one
 factor, which is fitted on cross-validated scores of the training data. Predictions
 stay those of the head: a factor above 0 does not change which score is the largest.

@@ -20,15 +20,15 @@ V2S_SETTINGS: dict[str, dict[str, Any]] = {
     "v2s-zero": {"init_scale": 0.0},
     # With one that gradient training changes:
     "v2s-trained": {"max_epochs": 5},
-    # Sources of the same architectures that never heard speech:
+    # Sources of the same architectures with random weights:
     "v2s-untrained": {
         "source": "attrnn:untrained",
         "wave_source": "wavebank:untrained",
     },
-    # What the two sources hear by themselves:
+    # The placed series without a perturbation:
     "v2s-attrnn": {"views": ["replicas", "tone"]},
     "v2s-wavebank": {"views": ["wave", "slope"]},
-    # A ridge over what the source says about the placed series alone.
+    # A ridge over the source outputs for the placed series alone.
     "linear-probe": {"views": "replicas", "init_scale": 0.0},
 }
 

@@ -15,7 +15,7 @@ __all__ = ["build_parser", "main"]
 # What a shell reports of a program that Ctrl-C ended, and of one whose reader left.
 _INTERRUPTED, _NOBODY_READS = 130, 141
 
-# Commands, where the options of each are, and what the list of commands says of it.
+# Commands, where the options of each are, and its line in the list of commands.
 _COMMANDS = {
     "train": ("cli.train", "train a classifier on labelled series"),
     "predict": ("cli.models", "classes of series and their probabilities, as CSV"),
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(code: int, message: str) -> int:
-    """Say on one line of standard error why a command ends."""
+    """Print on one line of standard error why a command ends."""
     # scikit-learn writes some of its errors on several.
     lines = (line.strip() for line in message.splitlines())
     print("v2s:", *filter(None, lines), file=sys.stderr)

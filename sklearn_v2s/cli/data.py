@@ -80,7 +80,7 @@ def progress_bar(total: int, what: str, quiet: bool) -> Any:
 
 
 def is_file_name(data: str) -> bool:
-    """Say whether DATA means a file rather than the name or number of a dataset."""
+    """Return whether DATA means a file rather than the name or number of a dataset."""
     path = Path(data)
     return bool(path.suffix) or len(path.parts) > 1 or path.is_file()
 

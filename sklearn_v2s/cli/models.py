@@ -134,7 +134,7 @@ def fill_explain(parser: argparse.ArgumentParser) -> None:
     """
     _fill(
         parser,
-        "Draw what the source model hears of a series and which of its time points "
+        "Draw the input of the source model for a series and which of its time points "
         "matter for the prediction.",
         _EXPLAIN_EXAMPLES,
     )
@@ -150,7 +150,7 @@ def fill_explain(parser: argparse.ArgumentParser) -> None:
         "--layer", metavar="NAME", help="layer of the source whose activation is drawn"
     )
     parser.add_argument(
-        "--view", choices=["replicas", "tone"], help="how the series is heard there"
+        "--view", choices=["replicas", "tone"], help="the view to explain"
     )
     parser.add_argument(
         "--method",
@@ -177,7 +177,7 @@ def _load(options: argparse.Namespace) -> "V2SClassifier":
 
 
 def _unlabelled(options: argparse.Namespace, classifier: "V2SClassifier") -> Any:
-    """Return the series to predict, or say that a label seems to stand among them."""
+    """Return the series to predict, or raise if a label seems to stand among them."""
     X, _ = read_data(options.data, options, labelled=options.labelled)
     expected = classifier.n_timepoints_in_
     if not isinstance(X, list) and X.ndim == 2 and classifier.n_channels_in_ == 1:
@@ -189,7 +189,7 @@ def _unlabelled(options: argparse.Namespace, classifier: "V2SClassifier") -> Any
         if extra in advice and (extra == 1) != options.labelled:
             raise ValueError(
                 f"{options.data} has series of {X.shape[1]} values, and "
-                f"{options.model} knows series of {expected}. {advice[extra]}"
+                f"{options.model} takes series of {expected}. {advice[extra]}"
             )
     return X
 

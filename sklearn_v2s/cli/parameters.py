@@ -57,7 +57,7 @@ def _number(kind: type, text: str, metavar: str = "N") -> dict[str, Any]:
 # Title of a group to its options: names on the command line, and what argparse is to
 # know. The first name is that of the parameter unless "dest" says otherwise.
 _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
-    "what is heard": [
+    "views of a series": [
         (
             ("--source", "--net"),
             {
@@ -80,7 +80,7 @@ _OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
             {
                 "nargs": "+",
                 "metavar": "VIEW",
-                "help": "ways to hear a series: auto, or some of replicas, tone, wave, "
+                "help": "views of a series: auto, or some of replicas, tone, wave, "
                 "slope, level",
             },
         ),

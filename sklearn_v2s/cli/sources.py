@@ -19,7 +19,7 @@ def fill_sources(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Of the command.
     """
-    parser.description = "Source models: the frozen speech recognisers that listen."
+    parser.description = "Source models: the frozen speech recognisers."
     actions = parser.add_subparsers(dest="action", required=True)
 
     action = actions.add_parser(
@@ -74,7 +74,7 @@ def fill_sources(parser: argparse.ArgumentParser) -> None:
     action.set_defaults(run=_fetch_source)
 
     action = actions.add_parser(
-        "logits", help="keep what a source says about speech, for alignment scores"
+        "logits", help="keep the logits of a source for speech, for alignment scores"
     )
     action.add_argument("source", help="a shipped name or a .safetensors checkpoint")
     action.add_argument("--corpus", type=Path, required=True, metavar="DIR")
@@ -241,7 +241,7 @@ def _fetch_source(options: argparse.Namespace) -> int:
 
 
 def _save_logits(options: argparse.Namespace) -> int:
-    from sklearn_v2s.sources.logits import save_source_logits
+    from sklearn_v2s.pretraining.source_logits import save_source_logits
 
     splits = options.split or ["test"]
     words = ["v2s", "sources", "logits", Path(options.source).name]

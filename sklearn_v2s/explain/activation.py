@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the source heard of a series, and where in it a class was decided."""
+"""The input of the source for a series, and a class activation map of a layer."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from sklearn_v2s.explain.differentiable import (
     one_series,
     source_outputs,
 )
+from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
 from sklearn_v2s.sources.inspection import (
@@ -31,12 +32,12 @@ __all__ = ["SourceExplanation", "explain_source"]
 
 @dataclass(frozen=True)
 class SourceExplanation:
-    """What the source model heard of a series and what in it mattered for a class.
+    """The input of a source model for a series, and which parts mattered for a class.
 
     Attributes
     ----------
     waveform : ndarray of shape (input_length,)
-        What the source heard.
+        The input of the source.
     perturbation : ndarray of shape (input_length,)
         The part of it that is not the series.
     segments : list of tuple of (int, int)
@@ -48,7 +49,7 @@ class SourceExplanation:
         has another one, of the package's default.
     spectrogram_span : tuple of float
         Where its first frame begins and its last one ends, in seconds. A front end that
-        adds zeros hears more than the waveform.
+        adds zeros covers more than the waveform.
     frequencies : ndarray of shape (n_mels,)
         Where each mel band is strongest, in Hz.
     attention : ndarray of shape (n_steps,) or None
@@ -66,7 +67,7 @@ class SourceExplanation:
     probability : float
         Of that class, by all views together.
     view : {"replicas", "tone"}
-        How the series was heard.
+        The view that is explained.
     """
 
     waveform: np.ndarray
@@ -95,7 +96,7 @@ def explain_source(
     perturbation: int = 0,
     cam: Literal["grad-cam", "hires-cam"] = "grad-cam",
 ) -> SourceExplanation:
-    """Tell what the source heard of a series and which parts of it mattered.
+    """Explain a prediction by the input of the source and an activation map.
 
     Parameters
     ----------
@@ -110,13 +111,13 @@ def explain_source(
         convolution, or block of convolutions, with more than one map, that the class
         depends on.
     view : {"replicas", "tone"}, default=None
-        How the series is heard; None takes ``"replicas"`` where the classifier has it.
+        The view to explain; None takes ``"replicas"`` where the classifier has it.
     perturbation : int, default=0
         Which of the perturbations of the view ``"replicas"``.
     cam : {"grad-cam", "hires-cam"}, default="grad-cam"
         ``"grad-cam"``, the paper's, weights each map of the layer by the mean slope of
-        the class's log-odds; in an early layer that says what kind of sound matters
-        rather than where. ``"hires-cam"`` weights each point by its own slope and says
+        the class's log-odds; in an early layer that shows what kind of sound matters
+        rather than where. ``"hires-cam"`` weights each point by its own slope and shows
         where. Positive sums are kept, divided by their maximum.
 
     Returns
@@ -155,8 +156,8 @@ def explain_source(
     differentiable = DifferentiableViews(classifier, row)
     if not differentiable.modules:
         raise ValueError(
-            f"the classifier hears the views {list(classifier.views_)}; what the "
-            "source heard can be told of 'replicas' and 'tone' only. Fit it with one "
+            f"the classifier has the views {list(classifier.views_)}; an input of the "
+            "source is there for 'replicas' and 'tone' only. Fit it with one "
             "of these, or use attribute_series with method='occlusion', which "
             "explains all views."
         )
@@ -165,7 +166,7 @@ def explain_source(
     if view not in differentiable.modules:
         raise ValueError(
             f"view={view!r} cannot be explained: of the views "
-            f"{list(classifier.views_)} that the classifier hears, allowed are "
+            f"{list(classifier.views_)} of the classifier, allowed are "
             f"{list(differentiable.modules)}."
         )
     module = differentiable.modules[view]
@@ -212,8 +213,8 @@ def explain_source(
         spectrogram = front_end(waveform[None])[0].double().numpy()
     span = front_end.config.span
     segments = []
-    if view == "replicas":
-        placement = module.placement
+    placement = module.placement
+    if isinstance(placement, ReplicaPlacement):
         segments = [
             (start, start + placement.segment_length) for _, start in placement.spans()
         ]
@@ -273,8 +274,8 @@ def _activation_map(
         slopes = slopes.mean(tuple(range(2, slopes.dim())), keepdim=True)
     found = (slopes * maps).sum(1).clamp_min(0.0)
     if len(found) > n_clips:
-        # A network that cuts clips into patches knows where they were; without that
-        # they are laid upon each other.
+        # A network that cuts clips into patches has a method to join them; without it
+        # they are superimposed.
         network = getattr(source, "network", None)
         join = getattr(network, "join_patches", None)
         if join is None:
@@ -287,11 +288,11 @@ def _activation_map(
 
 
 def _log_mel_front_end(source: Any, dtype: torch.dtype) -> tuple[LogMelFrontEnd, bool]:
-    """Return a front end to draw what is heard, and whether it is the source's own."""
+    """Return a front end to draw, and whether it is the source's own."""
     front_end = getattr(source, "front_end", None)
     if isinstance(front_end, LogMelFrontEnd):
         return front_end, True
-    # What a source without one hears is shown as the others would hear it.
+    # The input of a source without one is drawn with the front end of the others.
     rate = source.sample_rate
     config = FrontEndConfig(
         sample_rate=rate, input_length=source.input_length, f_max=min(8000.0, rate / 2)

@@ -24,21 +24,20 @@ _WINDOWS = 20
 _STEPS = 4
 # Changed copies of a series to classify at once.
 _COPIES = 64
-# Smallest probability: baselines that answer 0 and 1 keep finite logarithms.
+# Smallest probability: it keeps the logarithms of classifiers finite that return 0.
 _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
 class SeriesAttribution:
-    """Which time points of a series spoke for a class.
+    """Which time points of a series support a class.
 
     Attributes
     ----------
     series : ndarray of shape (n_channels, n_timepoints)
         The series, as the user gave it.
     values : ndarray of shape (n_channels, n_timepoints)
-        Positive where a time point speaks for the class, negative where it speaks
-        against it. ``"occlusion"``: fall of the logarithm of the class's probability
+        Positive where a time point supports the class, negative where it opposes it. ``"occlusion"``: fall of the logarithm of the class's probability
         where the time point is hidden, averaged over the windows that hide it.
         ``"gradient"``: slope of the class's log-odds times the distance of the value
         from the mean of its channel, averaged over a window.
@@ -49,7 +48,7 @@ class SeriesAttribution:
     method : {"occlusion", "gradient"}
         How it was computed.
     held : tuple of str
-        Views that the classifier hears and the gradient did not go through.
+        Views of the classifier that the gradient did not pass through.
     """
 
     series: np.ndarray
@@ -69,10 +68,10 @@ def attribute_series(
     window: int | Literal["auto"] = "auto",
     stride: int | Literal["auto"] = "auto",
 ) -> SeriesAttribution:
-    """Tell which time points of a series mattered for a class.
+    """Compute which time points of a series mattered for a class.
 
     Occlusion hides a window behind a straight line between its neighbours and watches
-    the probability of the class fall. It asks nothing of the classifier but
+    the probability of the class fall. It needs nothing but
     ``predict_proba``. The gradient goes through placement, perturbation and source,
     adding up over the replicas; it is for `V2SClassifier` alone, and the views
     ``"wave"``, ``"slope"`` and ``"level"``, which count and compare, are held as they
@@ -104,7 +103,7 @@ def attribute_series(
     ValueError
         If a parameter cannot be used.
     TypeError
-        If the gradient is asked of another classifier.
+        If the gradient is wanted of another classifier.
 
     References
     ----------

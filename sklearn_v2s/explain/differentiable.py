@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way from a series to the score of a class, open to gradients."""
+"""The forward pass of a fitted classifier, differentiable to the series."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def class_number(classes: np.ndarray, proba: np.ndarray, target: Any) -> int:
     found = np.flatnonzero(classes == target)
     if len(found) != 1:
         raise ValueError(
-            f"target={target!r} is not a class of the classifier; it knows "
+            f"target={target!r} is not a class of the classifier; allowed are "
             f"{classes.tolist()}. None takes the predicted one."
         )
     return int(found[0])

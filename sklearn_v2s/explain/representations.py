@@ -54,7 +54,7 @@ def represent_series(
     Returns
     -------
     list of Representation
-        Before reprogramming (the placed series alone), fine-tuned (if asked for), and
+        Before reprogramming (the placed series alone), fine-tuned (if given), and
         after reprogramming (with the perturbation). Several perturbations stand side by
         side.
 

@@ -2,9 +2,9 @@
 """Label mappings: from the scores of K source classes to those of C target classes.
 
 A label mapping is a scikit-learn transformer. ``fit(source_scores, y)`` learns how to
-read the source model's answer, ``transform(source_scores)`` returns non-negative
+read the source model's outputs, ``transform(source_scores)`` returns non-negative
 target-class scores of shape ``(n, C)``, and dividing a row by its sum gives
-probabilities. Word mappings read logits of source classes and keep a matrix
+probabilities. Most mappings read logits of source classes and keep a matrix
 ``weights_`` of shape ``(K, C)``; the linear mapping reads any real features.
 """
 

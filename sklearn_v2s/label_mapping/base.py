@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all label mappings share: the checks, the contract and the word matrix."""
+"""What all label mappings share: the checks, the contract, the matrix."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         Whether `source_scores` must be the logits of the source classes. If False,
         any real features will do, such as embeddings.
     refit_each_epoch : bool
-        Whether training code should fit the mapping again at the end of each epoch,
+        Whether training code should fit the mapping again at the start of each epoch,
         because it depends on the source scores, which change with the perturbation.
     """
 
@@ -93,7 +93,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         source_scores : array-like of shape (n_samples, n_features)
-            What the source model says of each sample: the logits of its K source
+            Outputs of the source model for each sample: the logits of its K source
             classes or, where ``reads_logits`` is False, any real features.
         y : array-like of shape (n_samples,)
             Target class of each sample: integers, strings or booleans.
@@ -132,7 +132,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         source_scores : array-like of shape (n_samples, n_features)
-            What the source model says of each sample, of the kind given to ``fit``.
+            Outputs of the source model for each sample, as given to ``fit``.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return np.array([f"class_{label}" for label in self.classes_], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
-        """Say that ``fit`` needs `y`."""
+        """Declare that ``fit`` needs `y`."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
@@ -181,7 +181,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
 
 class BaseWordMapping(BaseLabelMapping):
-    """Weigh the source classes (words) for each target class by a fixed matrix.
+    """Weigh the source classes for each target class by a fixed matrix.
 
     A subclass has the parameter `aggregation` and returns the matrix from
     ``_fit_weights``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft mapping: every target class weighs all source words (BLM, BLM+)."""
+"""Soft mapping: every target class weighs all source classes (BLM, BLM+)."""
 
 from numbers import Integral, Real
 
@@ -12,17 +12,17 @@ from sklearn_v2s.label_mapping.base import (
     Floats,
     class_totals,
 )
-from sklearn_v2s.label_mapping.groups import answer_frequencies
+from sklearn_v2s.label_mapping.groups import prediction_frequencies
 
 # Share of the source classes that BLM+ looks at, from the authors' code.
 _TOP_SHARE = 0.15
 
 
 class BayesianLabelMapping(BaseWordMapping):
-    """Soft many-to-many weights from how often each source class is the answer.
+    """Soft many-to-many weights from how often each source class is predicted.
 
     With ``N[s, t]``, the weight of the samples of target class t for which the source
-    model answers s, the weight of s in t is ``N[s, t] / (sum_t N[s, t] + smoothing)``,
+    model predicts s, the weight of s in t is ``N[s, t] / (sum_t N[s, t] + smoothing)``,
     divided by the sum of its column (BLM, [1]_). BLM+ replaces the counts by the
     probabilities of the `top_k` most probable source classes of each sample. A target
     class without any samples weighs all source classes equally.
@@ -33,9 +33,9 @@ class BayesianLabelMapping(BaseWordMapping):
     ----------
     smoothing : float, default=1.0
         Laplace smoothing, at least 0. The larger, the less do source classes count
-        that are seldom the answer.
+        that are seldom predicted.
     plus : bool, default=False
-        Whether to sum probabilities (BLM+) instead of counting answers (BLM).
+        Whether to sum probabilities (BLM+) instead of counting predictions (BLM).
     top_k : int, default=None
         Number of source classes of each sample that BLM+ sums, at most K. None takes
         ``max(1, round(0.15 * K))``; the authors' code takes the floor of 15 % of C,
@@ -113,10 +113,10 @@ class BayesianLabelMapping(BaseWordMapping):
         counts = (
             self._top_probabilities(scores, codes, weight, n_classes)
             if self.plus
-            else answer_frequencies(scores, codes, weight, n_classes)
+            else prediction_frequencies(scores, codes, weight, n_classes)
         )
-        seen = counts.sum(axis=1, keepdims=True) + float(self.smoothing)
-        weights = np.divide(counts, seen, out=np.zeros_like(counts), where=seen > 0)
+        total = counts.sum(axis=1, keepdims=True) + float(self.smoothing)
+        weights = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
         column = weights.sum(axis=0)
         weights[:, column == 0] = 1
         self.frequencies_ = counts

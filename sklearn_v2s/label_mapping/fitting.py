@@ -95,7 +95,7 @@ def fit_mapping(
     >>> mapping.transform(np.zeros((1, 3))).round(2)
     array([[0.33, 0.33, 0.33]])
     """
-    # Only our own mappings know `classes`; others are asked to do without.
+    # `classes` is a parameter of the mappings here; others may lack it.
     absent = len(np.unique(codes)) < n_classes
     classes = {"classes": np.arange(n_classes)} if absent else {}
     mapping.fit(features, codes, sample_weight=weight, **classes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hard many-to-one mappings: every target class listens to a group of source words."""
+"""Hard many-to-one mappings: every target class has a group of source classes."""
 
 from abc import abstractmethod
 from numbers import Integral
@@ -114,7 +114,7 @@ class RandomLabelMapping(_GroupMapping):
     See Also
     --------
     ContiguousLabelMapping : The grouping of the code released with the paper.
-    FrequencyLabelMapping : Groups chosen by what the source model hears.
+    FrequencyLabelMapping : Groups chosen by what the source model predicts.
 
     References
     ----------
@@ -216,12 +216,12 @@ class ContiguousLabelMapping(_GroupMapping):
 
 
 class FrequencyLabelMapping(_GroupMapping):
-    """Give each source class to the target class that makes it the answer most often.
+    """Give each source class to the target class for which it is predicted most often.
 
     ``N[s, t]`` is the weight of the samples of target class t for which the source
-    model answers s (argmax). The largest entry whose source class is free and whose
+    model predicts s (argmax). The largest entry whose source class is free and whose
     target class has room is assigned, until every target class has q source classes
-    (FLM, [1]_). Equal counts are common, for most source classes are never the answer:
+    (FLM, [1]_). Equal counts are common, for most source classes are never predicted:
     they are ordered by the mean probability of s among the samples of t, then by the
     lower source class, then by the lower target class.
 
@@ -287,7 +287,7 @@ class FrequencyLabelMapping(_GroupMapping):
     def _assign(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int, size: int
     ) -> Codes:
-        self.frequencies_ = answer_frequencies(scores, codes, weight, n_classes)
+        self.frequencies_ = prediction_frequencies(scores, codes, weight, n_classes)
         totals = np.bincount(codes, weight, n_classes)
         likeness = class_totals(softmax(scores, axis=1), codes, weight, n_classes)
         likeness = np.divide(
@@ -303,7 +303,7 @@ class IterativeLabelMapping(FrequencyLabelMapping):
 
     One ``fit`` does exactly what that of :class:`FrequencyLabelMapping` does. The
     attribute ``refit_each_epoch`` asks the training code to call it again when an epoch
-    ends, with the source scores under the perturbation as it then is [1]_.
+    begins, with the source scores under the perturbation as it then is [1]_.
 
     Parameters
     ----------
@@ -357,10 +357,10 @@ class IterativeLabelMapping(FrequencyLabelMapping):
     refit_each_epoch = True
 
 
-def answer_frequencies(
+def prediction_frequencies(
     scores: Floats, codes: Codes, weight: Floats, n_classes: int
 ) -> Floats:
-    """Count, for each source and target class, the weight of the samples answered so.
+    """Count, for each source and target class, the weight of the samples predicted so.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class LinearLabelMapping(BaseLabelMapping):
     gets ``(W + 1 / n_classes) / (W + 1)`` and each other ``1 / n_classes / (W + 1)``.
     So it stays finite where the classes separate perfectly, and a few rows cannot make
     it sure; weights scaled to sum to one say that there is one row. The only row of a
-    class, of a weight up to 1, has no say in penalty and temperature: left out, it is
+    class, of a weight up to 1, does not count for penalty and temperature: left out, it is
     predicted to be anything but its class, however well the features tell the classes
     apart. Where all classes are such, both are fixed (see docs/method.md).
 
@@ -284,11 +284,11 @@ class LinearLabelMapping(BaseLabelMapping):
             alphas = _RELATIVE_ALPHAS * max(weight.sum(), rows.variation)
         targets = np.full((len(codes), n_classes), -1.0)
         targets[np.arange(len(codes)), codes] = 1
-        # Left out, the only row of a class says nothing of a class that has no row.
-        judges = np.where(_alone(codes, weight), 0.0, weight)
-        if judges.any():
-            ridge = fit_ridge_path(rows, targets, weight, alphas, judges)
-            temperature = fit_temperature(ridge.loo_scores, codes, judges)
+        # Left out, the only row of a class tells nothing of a class without rows.
+        loo_weight = np.where(_is_singleton(codes, weight), 0.0, weight)
+        if loo_weight.any():
+            ridge = fit_ridge_path(rows, targets, weight, alphas, loo_weight)
+            temperature = fit_temperature(ridge.loo_scores, codes, loo_weight)
         else:
             usual = _ALPHA_OF_NO_ROWS * max(weight.sum(), rows.variation)
             nearest = np.abs(np.log(alphas / usual)).argmin()
@@ -352,8 +352,8 @@ class LinearLabelMapping(BaseLabelMapping):
         self.n_iter_ = int(model.n_iter_.max())
 
 
-def _alone(codes: Codes, weight: Floats) -> np.ndarray:
-    """Return which rows leave their class empty where a unit of weight is left out."""
+def _is_singleton(codes: Codes, weight: Floats) -> np.ndarray:
+    """Return which rows are the only one of their class, of a weight up to 1."""
     others = np.bincount(codes)[codes] - 1
     return (others == 0) & (weight <= 1)
 

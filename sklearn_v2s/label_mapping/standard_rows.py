@@ -22,7 +22,7 @@ __all__ = ["SHORTEST", "StandardRows", "chunks", "long_blocks"]
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 # How far beyond the training rows a feature is followed.
 _EXTRAPOLATION = 2.0
-# Blocks of fewer features say something by their length, and weigh less.
+# Blocks of fewer features carry information in their length, and weigh less.
 _LONG_BLOCK = 32
 SHORTEST = 1e-6
 # Values to standardise at a time, in float64: 16 MiB.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import joblib
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -208,8 +207,8 @@ class ReprogrammedSource(nn.Module):
         Parameters
         ----------
         by_content : bool, default=False
-            Tell a source without a SHA-256 by the content of the module, which holds
-            within one process.
+            Tell a source without a SHA-256 by its type and weights: enough where all
+            sources are copies of one module.
 
         Returns
         -------
@@ -222,10 +221,15 @@ class ReprogrammedSource(nn.Module):
         perturbation = self.perturbation
         values = {"delta": perturbation.effective(), "log_gain": perturbation.log_gain}
         return {
-            "source": joblib.hash(self.source) if reference is None else reference,
+            "source": self._content() if reference is None else reference,
             "placement": [type(self.placement).__name__, vars(self.placement)],
             **{name: value.detach().cpu().numpy() for name, value in values.items()},
         }
+
+    def _content(self) -> list[Any]:
+        state = self.source.state_dict()
+        weights = {name: value.cpu().numpy() for name, value in state.items()}
+        return [type(self.source).__qualname__, weights]
 
     def waveforms(self, series: Tensor) -> Tensor:
         """Return the input of the source, of shape (batch, G, input_length)."""
@@ -327,7 +331,8 @@ def collect_outputs(
         parts.append(module(torch.from_numpy(series[batch]).to(delta), cached))
 
     if batch_size is None:
-        batch_size = _batch_size(*delta.shape, delta.device)
+        n_groups, input_length = delta.shape
+        batch_size = _batch_size(n_groups, input_length, delta.device)
     run_in_batches(forward, len(series), batch_size, delta.device)
     module.train(was_training)
     return SourceOutputs(

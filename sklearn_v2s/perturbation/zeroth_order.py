@@ -12,7 +12,7 @@ def random_basis(mask: np.ndarray, rank: int, rng: np.random.Generator) -> np.nd
     """Return orthogonal noises that a perturbation of low rank is made of.
 
     Zeroth-order training costs queries in proportion to the number of coefficients, so
-    a perturbation of 16,000 free samples is out of reach. Noise is heard in every band
+    a perturbation of 16,000 free samples is out of reach. Noise is in every band
     and at all times: each combination of a few noises moves the whole of a spectrogram.
     With the shipped recogniser, 32 noises learned what tones, short or long, and slow
     cosines in the same number did not.

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 __all__ = ["ReplicaPlacement"]
 
-# How many replicas ``n_segments="auto"`` asks for where they fit.
+# Number of replicas of ``n_segments="auto"``, where they fit.
 _AUTO_SEGMENTS = 8
 
 
@@ -102,7 +102,7 @@ class ReplicaPlacement:
         return self.segment_length < self.n_timepoints
 
     def warn_if_resampling(self) -> None:
-        """Say once, for a fit, that the series will be shortened."""
+        """Warn if the series will be shortened."""
         if self.resamples:
             warnings.warn(
                 f"series of {self.n_timepoints} time points in {self.n_channels} "

@@ -12,7 +12,7 @@ from sklearn_v2s.plotting.axes import class_styles, get_axes
 
 __all__ = ["SourceEmbeddingDisplay"]
 
-# t-SNE asks for a perplexity below the number of points; its default is this.
+# t-SNE needs a perplexity below the number of points; its default is this.
 _PERPLEXITY = 30.0
 
 
@@ -102,7 +102,7 @@ class SourceEmbeddingDisplay:
         transfer : TransferClassifier, default=None
             Fitted; adds a panel of its fine-tuned source.
         output : {"embedding", "logits"}, default="embedding"
-            What the source says.
+            Which source output.
         perplexity : float, default=None
             Of t-SNE; None takes 30, or a third of the number of series if that is less.
         random_state : int, RandomState instance or None, default=None
@@ -118,7 +118,7 @@ class SourceEmbeddingDisplay:
         Raises
         ------
         ValueError
-            If there are fewer than 3 series, or the estimator hears no replicas.
+            If there are fewer than 3 series, or the estimator has no view ``"replicas"``.
         """
         labels = np.asarray(y)
         check_consistent_length(X, labels)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of a prediction: what was heard, and what mattered in it."""
+"""The figure of a prediction: the input of the source, and what mattered in it."""
 
 from typing import Any, Literal, Self
 
@@ -93,7 +93,7 @@ class V2SExplanationDisplay:
     ) -> Self:
         """Explain a prediction and draw it.
 
-        Of a classifier that hears neither replicas nor a tone only the attribution to
+        Of a classifier with neither replicas nor a tone, only the attribution to
         time points is drawn: of the others there is no second to show.
 
         Parameters
@@ -127,8 +127,8 @@ class V2SExplanationDisplay:
             Drawn.
         """
         explanation = None
-        heard = getattr(estimator, "views_", _IN_THE_SECOND)
-        if view is not None or not _IN_THE_SECOND.isdisjoint(heard):
+        views = getattr(estimator, "views_", _IN_THE_SECOND)
+        if view is not None or not _IN_THE_SECOND.isdisjoint(views):
             explanation = explain_source(
                 estimator,
                 X,

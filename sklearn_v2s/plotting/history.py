@@ -66,7 +66,7 @@ class TrainingHistoryDisplay:
         estimator : V2SClassifier, TransferClassifier, FCNClassifier or \
 BlackBoxV2SClassifier
             Fitted, with at least one epoch of training. The time of a black box is the
-            number of questions that it was asked.
+            number of queries.
         axes : array-like of matplotlib Axes, default=None
             To draw on; None makes a new figure.
 

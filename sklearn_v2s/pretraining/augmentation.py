@@ -100,5 +100,5 @@ class Augmentation:
             position = torch.arange(size)
             masked = (position >= starts) & (position < starts + widths)
             keep = keep * (~masked).unsqueeze(3 - axis)
-        # The features have mean zero: a masked value says nothing.
+        # The features have mean zero: a masked value carries nothing.
         return features * to_device(keep, features.device)

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_v2s.pretraining.corpora import SPLITS, Split, read_corpus
+from sklearn_v2s.pretraining.corpora import PCM_SCALE, SPLITS, Split, read_corpus
 from sklearn_v2s.sources.registry import load_source
 
 __all__ = ["SourceEvaluation", "evaluate_source"]
-
-_PCM_SCALE = 1.0 / 32768.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def evaluate_source(
     source : str, path-like or nn.Module
         As for `sklearn_v2s.sources.load_source`. A word that is not among its classes
         counts as its class whose name starts with ``"unknown"``; a source without such
-        a class is not asked about it.
+        a class is not run on it.
     corpus_folder : path-like
         As for `sklearn_v2s.pretraining.read_corpus`.
     splits : sequence of {"train", "validation", "test"}, default=all
@@ -88,7 +86,7 @@ def evaluate_source(
     source = load_source(source)
     if source.sample_rate != 16000:
         raise ValueError(
-            f"corpora are read at 16000 Hz, the source listens at {source.sample_rate} "
+            f"corpora are read at 16000 Hz, the source has a rate of {source.sample_rate} "
             "Hz. Only sources at 16000 Hz can be evaluated."
         )
     corpus = read_corpus(corpus_folder)
@@ -107,7 +105,7 @@ def evaluate_source(
     if len(rows) == 0:
         raise ValueError(
             f"{corpus_folder}: none of the {len(chosen)} clips of the lists "
-            f"{list(splits)} says a word that the source knows. Words of the corpus: "
+            f"{list(splits)} has a word that is a source class. Words of the corpus: "
             f"{list(corpus.classes)}; classes of the source: {list(source.classes)}."
         )
     n_right = 0
@@ -115,7 +113,7 @@ def evaluate_source(
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             clips = corpus.read(batch, source.input_length)
-            waveforms = torch.from_numpy(clips.astype(np.float32) * _PCM_SCALE)
+            waveforms = torch.from_numpy(clips.astype(np.float32) * PCM_SCALE)
             predicted = source(waveforms).logits.argmax(dim=1).numpy()
             n_right += int((predicted == labels[batch]).sum())
     return SourceEvaluation(

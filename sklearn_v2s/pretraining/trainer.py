@@ -18,7 +18,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from sklearn_v2s.pretraining.augmentation import Augmentation
-from sklearn_v2s.pretraining.corpora import SpeechCorpus
+from sklearn_v2s.pretraining.corpora import PCM_SCALE, SpeechCorpus
 from sklearn_v2s.pretraining.model_card import write_model_card
 from sklearn_v2s.runtime.devices import resolve_device, to_device
 from sklearn_v2s.runtime.environment import describe_environment
@@ -28,8 +28,6 @@ from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.kernel_bank import KernelBankFrontEnd
 
 __all__ = ["PretrainingSettings", "accuracy", "pretrain"]
-
-_PCM_SCALE = 1.0 / 32768.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, np.ndarray]]:
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield torch.from_numpy(clips[rows].astype(np.float32) * _PCM_SCALE), rows
+        yield torch.from_numpy(clips[rows].astype(np.float32) * PCM_SCALE), rows
 
 
 @torch.no_grad()
@@ -221,7 +219,7 @@ class _Run:
         front_end = self.source.front_end
         if self.history or not isinstance(front_end, KernelBankFrontEnd):
             return
-        waveforms = torch.from_numpy(clips.astype(np.float32) * _PCM_SCALE)
+        waveforms = torch.from_numpy(clips.astype(np.float32) * PCM_SCALE)
         # Once, and from few clips: with the generator, on the CPU.
         front_end.to("cpu").learn(waveforms, self.generator)
         front_end.to(self.device)

@@ -79,11 +79,12 @@ class SeriesEstimator(BaseEstimator):
     def _unfitted_copy(self, keep_shape: bool = False) -> Self:
         """Return an estimator with the same parameter objects, not fitted.
 
-        With `keep_shape` it knows the shape of the series of the previous fit, which
-        ``reset=False`` checks against.
+        With `keep_shape` it has the shape of the series of the previous fit, for checks
+        with ``reset=False``.
         """
         copied = type(self).__new__(type(self))
-        vars(copied).update(self.get_params(deep=False))
+        for name, value in self.get_params(deep=False).items():
+            setattr(copied, name, value)
         if keep_shape:
             for name in _SHAPE_ATTRIBUTES:
                 if hasattr(self, name):

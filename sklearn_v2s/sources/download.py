@@ -167,9 +167,9 @@ def _import_filelock() -> Any:
 
 def _download(weights: PublishedWeights, path: Path) -> None:
     try:
-        with urllib.request.urlopen(weights.url, timeout=_TIMEOUT) as answer:
+        with urllib.request.urlopen(weights.url, timeout=_TIMEOUT) as response:
             # One byte more than there should be is enough to know that it is not it.
-            content = answer.read(weights.size + 1)
+            content = response.read(weights.size + 1)
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(
             f"cannot download {weights.url}: {error}. Without internet, get that file "

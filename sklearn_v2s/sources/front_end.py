@@ -175,7 +175,7 @@ FRONT_ENDS: dict[str, FrontEndConfig] = {
         log_offset=1e-3,
         standardisation=None,
     ),
-    # The same bands as VGGish hears them: one patch of 96 frames.
+    # The same bands as VGGish has them: one patch of 96 frames.
     "vggish": FrontEndConfig(
         n_fft=512,
         window_length=400,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel bank: a front end that hears the waveform itself, at many time scales.
+"""The kernel bank: a front end that reads the waveform itself, at many time scales.
 
 A log-mel front end forgets the shape of anything that is shorter than its window. A
 bank of short kernels, applied at dilations 1, 2, 4, ..., keeps it. Convolution is
@@ -46,7 +46,7 @@ class KernelBankConfig:
     kernel_length : int, default=9
         Taps of a kernel; odd, at least 3.
     n_octaves : int, default=8
-        The recogniser hears dilations 1, 2, 4, ..., ``2 ** (n_octaves - 1)``.
+        The recogniser reads dilations 1, 2, 4, ..., ``2 ** (n_octaves - 1)``.
     hop_length : int, default=128
         Length of a frame, in samples; a multiple of half the largest dilation.
     """
@@ -152,7 +152,7 @@ class KernelBankFrontEnd(nn.Module):
         waveform : Tensor of shape (batch, n_samples)
             Of any length; silence is assumed before and after. The response at a
             sample depends on the ``(kernel_length - 1) * dilation + 1`` samples around
-            it alone, so that a part of the second may be heard by itself.
+            it alone, so that a part of the second may be read by itself.
         dilation : int
             Distance of two taps, in samples.
         stride : int, default=1

@@ -59,7 +59,7 @@ def _manifest() -> dict[str, dict[str, str]]:
 
 
 def list_sources() -> dict[str, str]:
-    """Return the names that `load_source` knows.
+    """Return the names that `load_source` takes.
 
     Returns
     -------

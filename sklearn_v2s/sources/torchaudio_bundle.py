@@ -244,7 +244,7 @@ class BundleNetwork(nn.Module):
         transformer, last = self.model.encoder.transformer, layers[-1]
         if not transformer.layer_norm_first:
             last = transformer.layer_norm(last)
-        # The blank of CTC wins nearly all frames and says nothing.
+        # The blank of CTC wins nearly all frames and carries nothing.
         return SourceOutputs(self.model.aux(last).mean(1)[:, 1:], embedding)
 
 

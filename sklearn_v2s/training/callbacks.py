@@ -92,7 +92,7 @@ class RefitMapping(Callback):
         # Weights of mean 1 suit the loss; a mapping may need to count.
         weight = X.get("count", X["sample_weight"])
         n_classes = net.module_.head.weights.shape[1]
-        # Only our own mappings know `classes`; others are asked to do without.
+        # `classes` is a parameter of the mappings here; others may lack it.
         absent = len(np.unique(y[weight > 0])) < n_classes
         classes = {"classes": np.arange(n_classes)} if absent else {}
         self.mapping.fit(scores, y, sample_weight=weight, **classes)

@@ -255,6 +255,8 @@ class V2SNet(SeriesNet):
     were given, for label mappings that count them.
     """
 
+    module_: TargetModule
+
     def __init__(
         self, module: TargetModule, *args: Any, l2: float = 0.0, **kwargs: Any
     ) -> None:

@@ -30,12 +30,9 @@ from sklearn_v2s.alignment import (
     sliced_wasserstein,
     wasserstein1,
 )
+from sklearn_v2s.pretraining.source_logits import save_source_logits
 from sklearn_v2s.sources import CheckpointError, load_source, registry
-from sklearn_v2s.sources.logits import (
-    SourceLogits,
-    load_source_logits,
-    save_source_logits,
-)
+from sklearn_v2s.sources.logits import SourceLogits, load_source_logits
 from tests.small import WORDS, make_classifier, make_series
 
 CHECKPOINTS = registry._CHECKPOINTS

@@ -455,7 +455,7 @@ def test_a_missing_file_is_an_error(tmp_path):
             id="unknown mapping",
         ),
         pytest.param(
-            lambda head: head["settings"].update(n_segments=5000), id="another shape"
+            lambda head: head["settings"].pop("n_segments"), id="a setting is missing"
         ),
     ],
 )

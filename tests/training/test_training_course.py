@@ -544,7 +544,8 @@ def test_a_finished_net_is_in_the_mode_of_prediction():
     train(job.net, job.series, job.codes)
     assert job.module.training
     job.net.finish(job.module)
-    assert not any(module.training for module in job.module.modules())
+    parts = job.module, job.module.head, *job.module.reprogrammed.perturbation.modules()
+    assert not any(part.training for part in parts)
 
 
 def test_the_progress_bar_is_on_standard_error_and_only_if_asked_for(capsys):

@@ -136,7 +136,7 @@ def compile_kernels(n_bands: int, n_maps: int, n_taps: int) -> Kernels:
         padded = np.zeros((n_steps + 2 * reach) * n_bands, np.float32)
         passed = np.zeros((n_steps + 2 * reach) * n_bands, np.float32)
         slopes = np.zeros((n_steps + 2 * reach) * width, np.float32)
-        heard = np.empty(n_bands, np.float32)
+        values = np.empty(n_bands, np.float32)
         for clip in range(len(features)):
             padded[reach * n_bands : (reach + n_steps) * n_bands] = features[
                 clip
@@ -151,7 +151,7 @@ def compile_kernels(n_bands: int, n_maps: int, n_taps: int) -> Kernels:
             for step in range(n_steps):
                 for number in range(n_maps):
                     kernel, bias = kernel1[number], bias1[number]
-                    _set_map(padded, step, kernel, bias, heard, n_bands, n_taps)
+                    _set_map(padded, step, kernel, bias, values, n_bands, n_taps)
                     start = (step + reach) * width + number * n_bands
                     slope = slopes[start : start + n_bands]
                     for j in range(n_bands):
@@ -159,7 +159,7 @@ def compile_kernels(n_bands: int, n_maps: int, n_taps: int) -> Kernels:
                     kernel, at = flipped2[number], step * n_bands
                     _add_taps(passed, at, n_bands, kernel, slope, n_bands, n_taps)
                     for j in range(n_bands):
-                        slope[j] *= _ONE if heard[j] > _ZERO else _ZERO
+                        slope[j] *= _ONE if values[j] > _ZERO else _ZERO
             for step in range(n_steps):
                 total = found[clip, step]
                 for j in range(n_bands):

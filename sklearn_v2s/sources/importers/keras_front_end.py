@@ -145,7 +145,7 @@ def _find(file: KerasFile, input_length: int) -> _FileFrontEnd | None:
 def read_front_end(
     file: KerasFile, front_end: FrontEndConfig | None
 ) -> tuple[FrontEndConfig | None, np.ndarray | None]:
-    """Return the front end of a file, checked against what the file says about it.
+    """Return the front end of a file, checked against what the file holds about it.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def read_front_end(
     Returns
     -------
     front_end : FrontEndConfig or None
-        None if nobody says it.
+        None if it is not known.
     mel_matrix : ndarray of shape (n_bins, n_mels) or None
         The matrix of the file, if it has one.
 

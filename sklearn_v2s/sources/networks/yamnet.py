@@ -138,7 +138,7 @@ class YAMNet(nn.Module):
         patches = features.unfold(1, _PATCH_FRAMES, _PATCH_HOP).transpose(2, 3)
         maps = self.steps(patches.flatten(0, 1).unsqueeze(1))
         embedding = maps.mean((2, 3)).unflatten(0, patches.shape[:2]).mean(1)
-        # The mean of what a linear layer says is what it says of the mean.
+        # A linear layer of the mean is the mean of the linear layer.
         return SourceOutputs(self.output(embedding), embedding)
 
     def join_patches(self, maps: Tensor, n_clips: int) -> Tensor:
