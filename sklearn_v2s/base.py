@@ -15,7 +15,7 @@ from sklearn_v2s.runtime.sklearn_compat import HasMethods, Interval, StrOptions
 from sklearn_v2s.series.estimator import SeriesEstimator
 from sklearn_v2s.sources.contract import SourceOutputs, SourceReference
 from sklearn_v2s.sources.registry import pack_source, unpack_source
-from sklearn_v2s.views import VIEWS
+from sklearn_v2s.views.build import VIEWS
 
 __all__ = ["ReprogrammedEstimator", "check_replicas"]
 

@@ -343,7 +343,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
         black_box = BlackBox(self.source, self.source_output)
         fitted.history_ = []
-        best = fitted._fit_and_score(black_box, data, mapping, basis @ start, refit=True)
+        best = fitted._evaluate(black_box, data, mapping, basis @ start, refit=True)
         fitted.initial_loss_ = best.loss
         if n_steps:
             trained = fitted._train(
@@ -416,12 +416,13 @@ class BlackBoxV2SClassifier(SeriesClassifier):
             schedule.step()
             self.history_.append({"loss": value, "n_queries": black_box.n_queries})
             if every and step % every == 0 and step < n_steps:
-                mapping = self._fit_and_score(
+                mapping = self._evaluate(
                     black_box, data, mapping, basis @ coefficients, refit=True
                 ).mapping
-        # A mapping of source classes stays the one that the perturbation was trained for.
+        # A mapping of source classes stays the one that the perturbation was trained
+        # for.
         refit = bool(every) or not getattr(mapping, "reads_logits", False)
-        return self._fit_and_score(black_box, data, mapping, basis @ coefficients, refit)
+        return self._evaluate(black_box, data, mapping, basis @ coefficients, refit)
 
     def _losses(
         self,
@@ -435,7 +436,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         outputs = self._query(black_box, batch.series, points @ basis.T)
         return np.array([batch.loss(mapping, logits) for logits in outputs])
 
-    def _fit_and_score(
+    def _evaluate(
         self,
         black_box: BlackBox,
         data: _TrainingData,

@@ -32,7 +32,7 @@ from sklearn_v2s.runtime.tensor_file import (
 from sklearn_v2s.series.estimator import SeriesClassifier, TrainingData
 from sklearn_v2s.training.net import TrainingSettings, V2SNet, epoch_rows
 from sklearn_v2s.training.train import Rows, stratified_validation_rows, train
-from sklearn_v2s.views import SourceOutput
+from sklearn_v2s.views.source_views import SourceOutput
 
 __all__ = ["V2SClassifier"]
 
@@ -57,8 +57,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
         module that meets the source contract. It is never changed.
     source_output : {"logits", "embedding", "both"}, default="embedding"
-        What a learned label mapping reads. The other mappings read source classes and need
-        ``"logits"``, the paper's choice.
+        What a learned label mapping reads. The other mappings read source classes and
+        need ``"logits"``, the paper's choice.
     views : "auto", str or sequence of str, default="auto"
         Ways in which the series is read: ``"replicas"`` (the paper's placement, with
         the perturbation), ``"tone"`` (the series as the pitch of a tone), ``"wave"``
@@ -132,8 +132,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
     memory : str or object with the interface of joblib.Memory, default=None
         Folder in which source outputs are cached, for searches that compute the same
-        ones again and again. Only those of sources that come from a checkpoint; what is kept
-        is read back by joblib, so that nobody else should be able to write there.
+        ones again and again. Only those of sources that come from a checkpoint; what is
+        kept is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of initial values, dropout, order, validation part and random mapping.
     verbose : int, default=0

@@ -27,15 +27,10 @@ from sklearn_v2s.sources.contract import (
 )
 from sklearn_v2s.sources.registry import load_reference, load_source
 from sklearn_v2s.training.module import TargetModule
-from sklearn_v2s.views import (
-    VIEWS,
-    SourceOutput,
-    SourceView,
-    View,
-    WaveView,
-    build_view,
-    content_order,
-)
+from sklearn_v2s.views.base import View, content_order
+from sklearn_v2s.views.build import VIEWS, build_view
+from sklearn_v2s.views.source_views import SourceOutput, SourceView
+from sklearn_v2s.views.wave import WaveView
 
 __all__ = [
     "MAPPING_CLASSES",

@@ -12,7 +12,7 @@ from sklearn_v2s.model import ReprogrammedModel
 from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.sklearn_compat import fit_context
 from sklearn_v2s.series.checks import check_series
-from sklearn_v2s.views import SourceOutput
+from sklearn_v2s.views.source_views import SourceOutput
 
 __all__ = ["V2STransformer"]
 
@@ -55,8 +55,8 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
         Where to compute; ``"auto"`` takes CUDA, XPU, MPS or CPU, the first there is.
     memory : str or object with the interface of joblib.Memory, default=None
         Folder in which source outputs are cached, for searches that compute the same
-        ones again and again. Only those of sources that come from a checkpoint; what is kept
-        is read back by joblib, so that nobody else should be able to write there.
+        ones again and again. Only those of sources that come from a checkpoint; what is
+        kept is read back by joblib, so that nobody else should be able to write there.
     random_state : int, RandomState instance or None, default=None
         Of the perturbations.
 

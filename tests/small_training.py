@@ -15,7 +15,7 @@ from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.sources.contract import freeze
 from sklearn_v2s.training.module import TargetModule
 from sklearn_v2s.training.net import TrainingSettings, build_net
-from sklearn_v2s.views import read_outputs
+from sklearn_v2s.views.source_views import read_outputs
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")

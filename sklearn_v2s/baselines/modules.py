@@ -83,8 +83,9 @@ class Standardised(nn.Module):
         mean, variance = self.mean, self.variance
         if self.training and self.follows:
             assert weight is not None
-            # nn.BatchNorm1d has no weights of samples. With class weights it would centre on
-            # series that hardly count, and so push them away from those that do.
+            # nn.BatchNorm1d has no weights of samples. With class weights it would
+            # centre on series that hardly count, and so push them away from those that
+            # do.
             mean, variance = _mean_and_variance(features, weight)
             self.mean.lerp_(mean.detach(), _MOMENTUM)
             self.variance.lerp_(variance.detach(), _MOMENTUM)

@@ -207,7 +207,8 @@ def _train(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     if not options.quiet:
         _report(classifier, options, X, y, seconds)
-    if getattr(getattr(classifier, "net_", None), "interrupted_", False):
+    net = getattr(classifier, "net_", None)
+    if getattr(net, "interrupted_", False):
         advice = (
             "; the same command with --resume goes on from the last checkpoint"
             if state.is_file()
@@ -234,7 +235,8 @@ def _report(
         f"channels: {classifier.n_channels_in_}"
     )
     # With a validation part the best epoch, else the last; 0 if none was complete.
-    kept = getattr(classifier.net_, "kept_epoch_", 0)
+    net = getattr(classifier, "net_", None)
+    kept = getattr(net, "kept_epoch_", 0)
     if kept:
         row = classifier.history_[kept - 1]
         shown = [

@@ -37,10 +37,11 @@ class SeriesAttribution:
     series : ndarray of shape (n_channels, n_timepoints)
         The series, as the user gave it.
     values : ndarray of shape (n_channels, n_timepoints)
-        Positive where a time point supports the class, negative where it opposes it. ``"occlusion"``: fall of the logarithm of the class's probability
-        where the time point is hidden, averaged over the windows that hide it.
-        ``"gradient"``: slope of the class's log-odds times the distance of the value
-        from the mean of its channel, averaged over a window.
+        Positive where a time point supports the class, negative where it opposes it.
+        ``"occlusion"``: fall of the logarithm of the class's probability where the time
+        point is hidden, averaged over the windows that hide it. ``"gradient"``: slope
+        of the class's log-odds times the distance of the value from the mean of its
+        channel, averaged over a window.
     target : object
         The class, as in ``classes_``.
     probability : float

@@ -14,7 +14,7 @@ from sklearn_v2s.label_mapping.heads import MatrixHead
 from sklearn_v2s.perturbation import ReprogrammedSource
 from sklearn_v2s.series import check_series
 from sklearn_v2s.sources.contract import SourceOutputs
-from sklearn_v2s.views import SourceView, read_outputs
+from sklearn_v2s.views.source_views import SourceView, read_outputs
 
 __all__ = ["DifferentiableViews", "class_number", "one_series", "source_outputs"]
 

@@ -69,9 +69,9 @@ class LinearLabelMapping(BaseLabelMapping):
     gets ``(W + 1 / n_classes) / (W + 1)`` and each other ``1 / n_classes / (W + 1)``.
     So it stays finite where the classes separate perfectly, and a few rows cannot make
     it sure; weights scaled to sum to one say that there is one row. The only row of a
-    class, of a weight up to 1, does not count for penalty and temperature: left out, it is
-    predicted to be anything but its class, however well the features tell the classes
-    apart. Where all classes are such, both are fixed (see docs/method.md).
+    class, of a weight up to 1, does not count for penalty and temperature: left out, it
+    is predicted to be anything but its class, however well the features tell the
+    classes apart. Where all classes are such, both are fixed (see docs/method.md).
 
     `solver` "logistic" fits scikit-learn's multinomial logistic regression, whose
     confidence is set by `C` alone. A class without rows is given one at the mean of the

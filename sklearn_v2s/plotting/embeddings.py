@@ -118,7 +118,8 @@ class SourceEmbeddingDisplay:
         Raises
         ------
         ValueError
-            If there are fewer than 3 series, or the estimator has no view ``"replicas"``.
+            If there are fewer than 3 series, or the estimator has no view
+            ``"replicas"``.
         """
         labels = np.asarray(y)
         check_consistent_length(X, labels)

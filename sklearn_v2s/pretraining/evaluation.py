@@ -86,8 +86,8 @@ def evaluate_source(
     source = load_source(source)
     if source.sample_rate != 16000:
         raise ValueError(
-            f"corpora are read at 16000 Hz, the source has a rate of {source.sample_rate} "
-            "Hz. Only sources at 16000 Hz can be evaluated."
+            f"corpora are read at 16000 Hz, the source at {source.sample_rate} Hz. "
+            "Only sources at 16000 Hz can be evaluated."
         )
     corpus = read_corpus(corpus_folder)
     position = {name: index for index, name in enumerate(source.classes)}

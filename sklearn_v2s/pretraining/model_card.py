@@ -52,8 +52,8 @@ augmentation; the weights are derived from them.
 
 Classes, in the order of the logits: {", ".join(source.classes)}.
 
-Use: a frozen source for the reprogramming of time series. It was trained on single spoken
-words of few speakers; it is not meant for speech products.
+Use: a frozen source for the reprogramming of time series. It was trained on single
+spoken words of few speakers; it is not meant for speech products.
 
 Settings:
 

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from tqdm import tqdm
 
 from sklearn_v2s.perturbation import collect_outputs
-from sklearn_v2s.views import read_outputs
+from sklearn_v2s.views.source_views import read_outputs
 
 __all__ = [
     "EpochAccuracy",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.perturbation import ReprogrammedSource
-from sklearn_v2s.views import SourceOutput, read_outputs
+from sklearn_v2s.views.source_views import SourceOutput, read_outputs
 
 __all__ = ["SOURCE_PARAMETERS", "TargetModule"]
 

@@ -8,7 +8,8 @@ from numpy.testing import assert_array_equal
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_v2s import V2SClassifier, V2STransformer
-from sklearn_v2s.views import WaveView, source_views
+from sklearn_v2s.views import source_views
+from sklearn_v2s.views.wave import WaveView
 from tests.small import make_series
 from tests.tiny_source import TinySource
 

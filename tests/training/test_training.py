@@ -25,7 +25,7 @@ from sklearn_v2s.sources.contract import SourceOutputs, freeze
 from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.training.net import RowsOnDevice, keep_batch
-from sklearn_v2s.views import read_outputs
+from sklearn_v2s.views.source_views import read_outputs
 from tests.small_training import (
     CPU,
     as_input,

@@ -16,16 +16,12 @@ from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
 from sklearn_v2s.placement import ReplicaPlacement, TonePlacement
 from sklearn_v2s.sources import KernelBankConfig, load_source
 from sklearn_v2s.sources.networks.wavebank import build_wavebank
-from sklearn_v2s.views import (
-    VIEWS,
-    LevelView,
-    SourceView,
-    WaveView,
-    build_view,
-    content_order,
-    tone_view,
-)
+from sklearn_v2s.views.base import content_order
+from sklearn_v2s.views.build import VIEWS, build_view
+from sklearn_v2s.views.level import LevelView
 from sklearn_v2s.views.pooling import pool_responses, quantiles
+from sklearn_v2s.views.source_views import SourceView, tone_view
+from sklearn_v2s.views.wave import WaveView
 from tests.tiny_source import TinySource
 
 CPU = torch.device("cpu")

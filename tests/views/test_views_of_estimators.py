@@ -30,7 +30,7 @@ from sklearn_v2s.sources import (
 )
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.sources.networks.wavebank import build_wavebank
-from sklearn_v2s.views import VIEWS
+from sklearn_v2s.views.build import VIEWS
 from tests.small import SETTING, fixed_features, make_series, normalised
 from tests.tiny_source import TinySource
 

@@ -73,8 +73,7 @@ def _load_features(
     rows = np.random.default_rng(seed).permutation(len(y))[:most]
     transformer = V2STransformer(random_state=seed)
     values = transformer.fit_transform(np.asarray(X)[rows])
-    fixed = sum(sum(view.block_sizes) for view in transformer._fixed_views.values())
-    sizes = transformer._block_sizes(values.shape[1] - fixed)
+    sizes = transformer.model_.block_sizes
     return Features(values, sizes, np.unique(y[rows], return_inverse=True)[1])
 
 

@@ -31,7 +31,7 @@ from sklearn_v2s.datasets import list_datasets
 from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.sources.registry import load_source
-from sklearn_v2s.views import read_outputs
+from sklearn_v2s.views.source_views import read_outputs
 
 __all__ = [
     "COLUMNS",

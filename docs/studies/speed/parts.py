@@ -27,7 +27,7 @@ from docs.studies.speed.step import PlainLayers
 from sklearn_v2s.label_mapping import LinearLabelMapping
 from sklearn_v2s.sources.fast.compiled import compiled_layers
 from sklearn_v2s.sources.registry import load_source, source_on
-from sklearn_v2s.views import WaveView
+from sklearn_v2s.views.wave import WaveView
 
 __all__ = ["measures"]
 

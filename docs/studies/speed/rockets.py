@@ -21,7 +21,7 @@ from sklearn_v2s.benchmark.worker import Dataset, as_accepted, pad_series, warm_
 from sklearn_v2s.datasets import list_datasets
 from sklearn_v2s.label_mapping import LinearLabelMapping
 from sklearn_v2s.perturbation import collect_outputs
-from sklearn_v2s.views import WaveView
+from sklearn_v2s.views.wave import WaveView
 
 __all__ = ["measures", "profile_parts"]
 
