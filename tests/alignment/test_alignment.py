@@ -315,7 +315,7 @@ def test_logits_of_a_corpus_are_those_of_the_source(corpus, tmp_path, capsys):
 
 def test_logits_that_cannot_be_made(corpus, tmp_path):
     output = tmp_path / "out.safetensors"
-    with pytest.raises(ValueError, match="knows"):
+    with pytest.raises(ValueError, match="no clip of the lists"):
         folder = tmp_path / "other"
         shutil.copytree(corpus / "xylophone", folder / "xylophone")
         save_source_logits("attrnn", folder, output, splits=["train"])

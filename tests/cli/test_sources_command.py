@@ -113,7 +113,7 @@ def test_only_the_lists_that_were_asked_for(corpus: Path) -> None:
 
 
 def test_nothing_to_play(corpus: Path) -> None:
-    with pytest.raises(ValueError, match=r"none of the 8 clips .* says a word"):
+    with pytest.raises(ValueError, match=r"none of the 8 clips .* has a word"):
         evaluate_source(Levels(("a", "b")), corpus)
     with pytest.raises(ValueError, match="there is no such folder"):
         evaluate_source(Levels(WORDS), corpus / "none")
@@ -122,7 +122,7 @@ def test_nothing_to_play(corpus: Path) -> None:
 def test_other_sample_rates_are_refused(corpus: Path) -> None:
     source = Levels(WORDS)
     source.sample_rate = 8000
-    with pytest.raises(ValueError, match="the source listens at 8000 Hz"):
+    with pytest.raises(ValueError, match="the source at 8000 Hz"):
         evaluate_source(source, corpus)
 
 

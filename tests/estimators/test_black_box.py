@@ -436,7 +436,7 @@ def test_the_budget_is_never_exceeded(max_queries, batch_size, n_directions, map
 
 def test_a_budget_without_room_is_said():
     X, y = make_series(n=24)
-    with pytest.warns(UserWarning, match=r"max_queries=50 allows no step.* 48 questi"):
+    with pytest.warns(UserWarning, match=r"max_queries=50 allows no step.* 48 queries"):
         fitted = make(max_queries=50).fit(X, y)
     assert fitted.n_iter_ == 0 and fitted.n_queries_ == 24
     with pytest.raises(ValueError, match=r"max_queries=23 is not .* 24 or more"):
