@@ -15,7 +15,16 @@ from sklearn_v2s import V2SClassifier
 ROOT = Path(__file__).parent.parent
 
 # Everything that only an extra brings, and what is heavy or opens connections.
-OPTIONAL = ("torchaudio", "h5py", "filelock", "matplotlib", "aeon", "pandas", "dask")
+OPTIONAL = (
+    "torchaudio",
+    "h5py",
+    "filelock",
+    "pooch",
+    "matplotlib",
+    "aeon",
+    "pandas",
+    "dask",
+)
 
 
 def run_python(code: str) -> str:

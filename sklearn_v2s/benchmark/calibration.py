@@ -5,6 +5,10 @@ The ridge heads of the ROCKET family have a `predict_proba` of zeros and ones. F
 log-loss and calibration error they get a softmax of their decision scores times one
 factor, which is fitted on cross-validated scores of the training data. Predictions
 stay those of the head: a factor above 0 does not change which score is the largest.
+
+``CalibratedClassifierCV(method="temperature")`` of scikit-learn would fit the kernels
+anew in each fold and refuses classes of fewer series than folds, which the UCR archive
+has; here only the head is fitted anew.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Result files: CSV tables that are rewritten whole after each row."""
+"""Result files: CSV tables that are rewritten whole after each row.
+
+The csv module and not pandas: a cell stays the text that was written, to the digit.
+"""
 
 import csv
 import io

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series from single files: .ts, .tsv, .csv and .npy."""
+"""Series from single files: .ts, .tsv, .csv and .npy.
+
+aeon reads .ts files. Tables are read here: aeon's reader of .tsv has no line of names
+and reads no .csv, and ``v2s predict`` should not need aeon.
+"""
 
 import os
 import re

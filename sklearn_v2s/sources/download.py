@@ -2,18 +2,16 @@
 """Published source weights, downloaded once on request and checked by SHA-256.
 
 Nothing else in the package calls this: no import, no ``fit`` and no unpickling ever
-opens a connection.
+opens a connection. pooch downloads and checks; it has no lock between processes, which
+filelock adds.
 """
 
 import hashlib
-import http.client
 import os
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.checkpoint import CheckpointError
 
 __all__ = [
@@ -154,36 +152,39 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _import_filelock() -> Any:
+def _import_downloaders() -> tuple[Any, Any]:
     try:
         import filelock
+        import pooch
     except ImportError as error:
         raise ImportError(
-            "downloading needs the package filelock, which is not installed. "
+            f"downloading needs the package {error.name}, which is not installed. "
             'Install it with: pip install "sklearn-v2s[download]"'
         ) from error
-    return filelock
+    return pooch, filelock
 
 
-def _download(weights: PublishedWeights, path: Path) -> None:
+def _download(pooch: Any, weights: PublishedWeights, path: Path) -> None:
     try:
-        with urllib.request.urlopen(weights.url, timeout=_TIMEOUT) as response:
-            # One byte more than there should be is enough to know that it is not it.
-            content = response.read(weights.size + 1)
-    except (OSError, http.client.HTTPException) as error:
+        # pooch writes to a temporary name and keeps only what has this hash.
+        pooch.retrieve(
+            weights.url,
+            known_hash=f"sha256:{weights.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT),
+        )
+    except ValueError as error:
+        raise CheckpointError(
+            f"what {weights.url} gave is not the file that was asked for, and was not "
+            f"kept: {error} Try again, or get the right file and put it at {path}."
+        ) from error
+    except OSError as error:
         raise DownloadError(
             f"cannot download {weights.url}: {error}. Without internet, get that file "
             f"on another machine and put it at {path}; the environment variable "
             f"{CACHE_VARIABLE} names another folder to look for it."
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != weights.sha256:
-        raise CheckpointError(
-            f"what {weights.url} gave has SHA-256 {found}, expected {weights.sha256}: "
-            "it is not the file that was asked for, and it was not kept. Try again, "
-            f"or get the right file and put it at {path}."
-        )
-    write_bytes(path, content)
 
 
 def fetch_source(
@@ -211,7 +212,7 @@ def fetch_source(
     CheckpointError
         If what was downloaded has another SHA-256; nothing is kept then.
     ImportError
-        If the file must be downloaded and filelock is not installed.
+        If the file must be downloaded and pooch or filelock is not installed.
 
     Examples
     --------
@@ -227,13 +228,13 @@ def fetch_source(
 
     if is_there():
         return path
-    filelock = _import_filelock()
+    pooch, filelock = _import_downloaders()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT):
             # Another process may have downloaded it while this one waited.
             if not is_there():
-                _download(weights, path)
+                _download(pooch, weights, path)
     except DownloadError:
         raise
     except OSError as error:

@@ -211,7 +211,10 @@ def test_views_without_gradient_are_named():
     deaf = V2SClassifier(views=["wave", "level"], random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="no gradient goes through the views"):
         attribute_series(deaf, X[0], method="gradient")
-    with pytest.raises(ValueError, match="an input of the source is there for 'replicas' and 'tone' only"):
+    with pytest.raises(
+        ValueError,
+        match="an input of the source is there for 'replicas' and 'tone' only",
+    ):
         explain_source(deaf, X[0])
 
 

@@ -177,7 +177,10 @@ def test_views_outside_the_second_have_the_last_panel_alone():
     expected = attribute_series(classifier, X[0], window=3)
     assert_allclose(image_of(series), expected.values)
     assert "Time point" in series.get_xlabel()
-    with pytest.raises(ValueError, match="an input of the source is there for 'replicas' and 'tone' only"):
+    with pytest.raises(
+        ValueError,
+        match="an input of the source is there for 'replicas' and 'tone' only",
+    ):
         V2SExplanationDisplay.from_estimator(classifier, X[0], view="tone")
 
 

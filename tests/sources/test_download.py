@@ -2,6 +2,7 @@
 """Downloads of published weights, against a server on this machine only."""
 
 import hashlib
+import socket
 import subprocess
 import sys
 import threading
@@ -98,28 +99,37 @@ def test_downloads_once_and_then_asks_nobody(server: Server, tmp_path: Path) -> 
     assert len(server.requests) == 1
 
 
-def test_cached_file_is_found_without_filelock_and_without_server(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("missing", ["filelock", "pooch"])
+def test_cached_file_is_found_without_downloaders_and_without_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
     monkeypatch.setitem(PUBLISHED, "test", weights_at("http://127.0.0.1:9/nobody"))
-    monkeypatch.setitem(sys.modules, "filelock", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("SKLEARN_V2S_CACHE", str(tmp_path))
-    with pytest.raises(ImportError, match=r'pip install "sklearn-v2s\[download\]"'):
+    with pytest.raises(ImportError, match=rf'{missing}.*"sklearn-v2s\[download\]"'):
         fetch_source("test")
     (tmp_path / "weights.h5").write_bytes(CONTENT)
     assert fetch_source("test") == tmp_path / "weights.h5"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"something else", CONTENT + b"!", CONTENT[:-1]],
+    ("content", "error", "message"),
+    [
+        (CONTENT[::-1], CheckpointError, "not the file that was asked for"),
+        (CONTENT + b"!", CheckpointError, "not the file that was asked for"),
+        (CONTENT[:-1], DownloadError, "cannot download"),
+    ],
     ids=["other", "longer", "cut off"],
 )
 def test_wrong_content_is_not_kept(
-    server: Server, tmp_path: Path, content: bytes
+    server: Server,
+    tmp_path: Path,
+    content: bytes,
+    error: type[Exception],
+    message: str,
 ) -> None:
     server.content = content
-    with pytest.raises(CheckpointError, match="not the file that was asked for"):
+    with pytest.raises(error, match=message):
         fetch_source("test", tmp_path)
     assert left_in(tmp_path) == set()
     server.content = CONTENT
@@ -177,7 +187,9 @@ def test_processes_at_once_download_once(server: Server, tmp_path: Path) -> None
 def test_offline_says_what_can_be_done(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    url = (tmp_path / "not there.h5").as_uri()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/weights.h5"
     monkeypatch.setitem(PUBLISHED, "test", weights_at(url))
     folder = tmp_path / "cache"
     with pytest.raises(DownloadError) as caught:
