@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that become parameters of `V2SClassifier`, under their names there."""
+"""Options that become parameters of `V2SClassifier`.
+
+Type and choices of an option are those of the parameter's constraints, its help is the
+text of the docstring; here stand the groups, the shorter names, and what the original
+command line writes otherwise.
+"""
 
 import argparse
-from collections.abc import Container
+import re
+from collections.abc import Callable, Container
+from numbers import Integral, Real
 from typing import Any
+
+from sklearn_v2s.classifier import V2SClassifier
+from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions
 
 __all__ = ["MODES", "NETS", "add_parameters", "given_parameters"]
 
@@ -17,7 +27,27 @@ MODES: dict[int, dict[str, Any]] = {
 }
 
 _NONE = "none"
-_SWITCH: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+
+_GROUPS = {
+    "views of a series": """source source_output views wave_source n_views n_segments
+        normalization missing""",
+    "perturbation": "mask dropout input_gain train_gain init_scale l2",
+    "label mapping": "label_mapping mapping_size class_weight",
+    "training": """max_epochs batch_size lr lr_schedule fine_tune source_lr
+        early_stopping validation_fraction n_iter_no_change precision device
+        random_state""",
+}
+
+# Where they are not the name of the parameter.
+_OPTION_NAMES = {
+    "source": ("--source", "--net"),
+    "n_segments": ("--segments", "--seg"),
+    "mapping_size": ("--mapping-size", "--mapping"),
+    "max_epochs": ("--epochs", "--eps"),
+    "lr": ("--learning-rate", "--lr"),
+    "n_iter_no_change": ("--patience",),
+    "random_state": ("--seed",),
+}
 
 
 def _source(text: str) -> str:
@@ -41,199 +71,59 @@ def _rate(text: str) -> float:
         ) from None
 
 
-def _segments(text: str) -> int | str:
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a whole number nor 'auto'"
-        ) from None
+def _number_or_word(number: type, words: Container[str]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return text if text in words else number(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither a number nor one of {words}"
+            ) from None
+
+    return read
 
 
-def _number(kind: type, text: str, metavar: str = "N") -> dict[str, Any]:
-    return {"type": kind, "metavar": metavar, "help": text}
-
-
-# Title of a group to its options: names on the command line, and what argparse is to
-# know. The first name is that of the parameter unless "dest" says otherwise.
-_OPTIONS: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {
-    "views of a series": [
-        (
-            ("--source", "--net"),
-            {
-                "type": _source,
-                "metavar": "NAME",
-                "help": "source model: a name of 'v2s sources list', "
-                "'torchaudio:NAME', a .safetensors checkpoint, or a number of the "
-                "original command line (0 attrnn, 1 and 2 vggish, 3 unet-attrnn)",
-            },
-        ),
-        (
-            ("--source-output",),
-            {
-                "choices": ["logits", "embedding", "both"],
-                "help": "what the label mapping reads",
-            },
-        ),
-        (
-            ("--views",),
-            {
-                "nargs": "+",
-                "metavar": "VIEW",
-                "help": "views of a series: auto, or some of replicas, tone, wave, "
-                "slope, level",
-            },
-        ),
-        (
-            ("--wave-source",),
-            {
-                "metavar": "NAME",
-                "help": "source model of the views wave and slope",
-            },
-        ),
-        (("--n-views",), _number(int, "perturbations of the view replicas")),
-        (
-            ("--segments", "--seg"),
-            {
-                "dest": "n_segments",
-                "type": _segments,
-                "metavar": "N",
-                "help": "replicas of a series in the second, or 'auto'",
-            },
-        ),
-        (
-            ("--normalization",),
-            {
-                "choices": ["global", "series", _NONE],
-                "help": "mean and scale to remove: of the training data, of each "
-                "series, or none",
-            },
-        ),
-        (
-            ("--missing",),
-            {"choices": ["error", "interpolate"], "help": "what to do with NaN"},
-        ),
-    ],
-    "perturbation": [
-        (
-            ("--mask",),
-            _SWITCH | {"help": "keep the perturbation away from the series"},
-        ),
-        (
-            ("--dropout",),
-            _number(
-                float, "share of the perturbation that is zeroed in a step", "RATE"
-            ),
-        ),
-        (
-            ("--dr",),
-            {
-                "dest": "dropout",
-                "type": _rate,
-                "metavar": "N",
-                "help": "the same in tenths: 4 is 0.4",
-            },
-        ),
-        (
-            ("--input-gain",),
-            _number(float, "loudness of the series against the perturbation", "GAIN"),
-        ),
-        (("--train-gain",), _SWITCH | {"help": "learn that loudness too"}),
-        (
-            ("--init-scale",),
-            _number(float, "bound of the initial perturbation", "BOUND"),
-        ),
-        (("--l2",), _number(float, "weight of its square in the loss", "FACTOR")),
-    ],
-    "label mapping": [
-        (
-            ("--label-mapping",),
-            {
-                "choices": [
-                    "random",
-                    "contiguous",
-                    "frequency",
-                    "iterative",
-                    "bayesian",
-                    "linear",
-                ],
-                "help": "all but linear read words and take --source-output logits",
-            },
-        ),
-        (
-            ("--mapping-size", "--mapping"),
-            _number(int, "source words for each class; as many as there are if absent"),
-        ),
-        (
-            ("--class-weight",),
-            {
-                "choices": ["balanced"],
-                "help": "weigh the series so that all classes count the same",
-            },
-        ),
-    ],
-    "training": [
-        (
-            ("--epochs", "--eps"),
-            {
-                "dest": "max_epochs",
-                "type": int,
-                "metavar": "N",
-                "help": "passes over the data that train the perturbation",
-            },
-        ),
-        (("--batch-size",), _number(int, "series for each step")),
-        (
-            ("--learning-rate", "--lr"),
-            {"dest": "lr", "type": float, "metavar": "RATE", "help": "of Adam"},
-        ),
-        (
-            ("--lr-schedule",),
-            {"choices": ["constant", "cosine"], "help": "course of the learning rate"},
-        ),
-        (("--fine-tune",), _SWITCH | {"help": "train a copy of the source along"}),
-        (
-            ("--source-lr",),
-            _number(float, "learning rate of that copy", "RATE"),
-        ),
-        (
-            ("--early-stopping",),
-            _SWITCH
-            | {"help": "keep the epoch that is best on a part of the training data"},
-        ),
-        (
-            ("--validation-fraction",),
-            _number(float, "share of each class in that part", "SHARE"),
-        ),
-        (
-            ("--patience",),
-            {
-                "dest": "n_iter_no_change",
-                "type": int,
-                "metavar": "N",
-                "help": "epochs without a better one to stop after",
-            },
-        ),
-        (
-            ("--precision",),
-            {"choices": ["float32", "float64"], "help": "arithmetic"},
-        ),
-        (
-            ("--device",),
-            {"metavar": "NAME", "help": "auto, cpu, cuda, cuda:1, mps, xpu"},
-        ),
-        (
-            ("--seed",),
-            {
-                "dest": "random_state",
-                "type": int,
-                "default": 0,
-                "metavar": "N",
-                "help": "of all randomness (default: %(default)s)",
-            },
-        ),
-    ],
+# Beside what the constraints say: an option has these settings of argparse too.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "source": {"type": _source, "metavar": "NAME"},
+    "wave_source": {"metavar": "NAME"},
+    "device": {"metavar": "NAME"},
+    "views": {"nargs": "+", "metavar": "VIEW", "choices": None},
+    "random_state": {"type": int, "metavar": "N", "default": 0},
 }
+
+
+def _parameter_texts() -> dict[str, str]:
+    """Return what the docstring of the classifier says of each parameter."""
+    section = re.split(
+        r"\n    (?:Parameters|Attributes)\n    -+\n", V2SClassifier.__doc__
+    )
+    entries = re.findall(r"^    (\w+) : .*\n((?:        .*\n)+)", section[1], re.M)
+    return {name: re.sub(r"`+", "", " ".join(text.split())) for name, text in entries}
+
+
+def _settings_of(name: str) -> dict[str, Any]:
+    """Return what argparse is to know of the option of a parameter."""
+    constraints = V2SClassifier._parameter_constraints[name]
+    if constraints == ["boolean"]:
+        return {"action": argparse.BooleanOptionalAction}
+    intervals = [entry for entry in constraints if isinstance(entry, Interval)]
+    words = sorted(
+        word
+        for entry in constraints
+        if isinstance(entry, StrOptions)
+        for word in entry.options
+    )
+    settings: dict[str, Any] = {}
+    if intervals:
+        number = {Integral: int, Real: float}[intervals[0].type]
+        settings["type"] = _number_or_word(number, words) if words else number
+        settings["metavar"] = "N" if number is int else "X"
+    elif words:
+        # None is the default of class weights; only normalization means it by a word.
+        may_be_none = name == "normalization"
+        settings["choices"] = [*words, _NONE] if may_be_none else words
+    return settings | _SETTINGS.get(name, {})
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:
@@ -245,10 +135,26 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
         Of a command. Its namespaces have only the parameters that were given, and
         ``random_state``.
     """
-    for title, options in _OPTIONS.items():
+    texts = _parameter_texts()
+    for title, names in _GROUPS.items():
         group = parser.add_argument_group(title)
-        for names, settings in options:
-            group.add_argument(*names, **({"default": argparse.SUPPRESS} | settings))
+        for name in names.split():
+            options = _OPTION_NAMES.get(name, (f"--{name.replace('_', '-')}",))
+            group.add_argument(
+                *options,
+                dest=name,
+                help=texts[name].replace("%", "%%"),
+                **({"default": argparse.SUPPRESS} | _settings_of(name)),
+            )
+            if name == "dropout":
+                group.add_argument(
+                    "--dr",
+                    dest=name,
+                    type=_rate,
+                    metavar="N",
+                    default=argparse.SUPPRESS,
+                    help="The same in tenths: 4 is 0.4.",
+                )
 
 
 def given_parameters(

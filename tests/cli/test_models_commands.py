@@ -414,7 +414,7 @@ def test_ctrl_c(
         ("--output a.safetensors --dr much", "neither a whole number of tenths nor"),
         ("--output a.safetensors --dr 3", "dropout given, but nothing is trained"),
         ("--output a.safetensors --lr 1 --mod 1 --eps 0", "lr given, but nothing is"),
-        ("--output a.safetensors --seg many", "neither a whole number nor 'auto'"),
+        ("--output a.safetensors --seg many", "neither a number nor one of ['auto']"),
         ("--output a.safetensors --net 7", "7 is none of the numbers [0, 1, 2, 3]"),
         ("--output a.safetensors --normalization no", "invalid choice: 'no'"),
         ("", "the following arguments are required: --output"),
