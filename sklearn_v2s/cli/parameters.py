@@ -95,9 +95,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 def _parameter_texts() -> dict[str, str]:
     """Return what the docstring of the classifier says of each parameter."""
-    section = re.split(
-        r"\n    (?:Parameters|Attributes)\n    -+\n", V2SClassifier.__doc__
-    )
+    docstring = V2SClassifier.__doc__ or ""  # python -OO takes docstrings out
+    section = re.split(r"\n    (?:Parameters|Attributes)\n    -+\n", docstring)
     entries = re.findall(r"^    (\w+) : .*\n((?:        .*\n)+)", section[1], re.M)
     return {name: re.sub(r"`+", "", " ".join(text.split())) for name, text in entries}
 
