@@ -2,7 +2,6 @@
 """What the baselines share: training and prediction of a network."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from torch.utils.data import Sampler
 from sklearn_v2s.baselines.modules import Head, Trained
 from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions, fit_context
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.training.callbacks import EpochAccuracy, EpochProgress, KeepState
@@ -231,11 +231,9 @@ class NetworkClassifier(SeriesClassifier):
         self.history_ = epoch_rows(net.history)
         self.n_iter_ = len(self.history_)
         if net.interrupted_:
-            warnings.warn(
+            warn_user(
                 f"the training was interrupted after {self.n_iter_} complete epochs of "
                 f"{self.max_epochs}; the estimator keeps the best state so far.",
-                UserWarning,
-                stacklevel=3,
             )
         losses = [value for row in self.history_ for value in row.values()]
         tensors = [*losses, *module.state_dict().values()]

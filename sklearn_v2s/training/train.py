@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way in which perturbations are trained by gradient."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.training.module import TargetModule
 from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_net
 
@@ -114,11 +114,9 @@ def train(
         net.partial_fit(*data.batch(rows), epochs=epochs)
     if net.interrupted_:
         done = len(net.history) - before
-        warnings.warn(
+        warn_user(
             f"the training was interrupted after {done} complete epochs of {epochs}; "
             "the estimator keeps the best state so far.",
-            UserWarning,
-            stacklevel=5,
         )
     delta = on_device.reprogrammed.perturbation.delta
     if not torch.isfinite(delta).all():
