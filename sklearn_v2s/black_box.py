@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reprogramming of a black-box source: queries, but no weights and no gradients."""
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, Self
@@ -24,6 +23,7 @@ from sklearn_v2s.runtime.sklearn_compat import (
     StrOptions,
     fit_context,
 )
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.sources.black_box import BlackBox
@@ -371,12 +371,10 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         cost += -(-n // every) if every else 0
         steps = max(0, self.max_queries - 2 * n) // cost
         if steps == 0 < self.max_iter:
-            warnings.warn(
+            warn_user(
                 f"max_queries={self.max_queries} allows no step: the label mapping "
                 f"and the final comparison take {2 * n} queries, a step up to {cost}."
                 " The perturbation stays random.",
-                UserWarning,
-                stacklevel=3,
             )
         return min(self.max_iter, steps)
 

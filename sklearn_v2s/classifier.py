@@ -442,7 +442,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         fitted.model_ = model
         if self.max_epochs > 0:
             fixed = features[:, model.n_replica_features :]
-            rows = Rows(series, fixed, data.codes, data.weight)
+            rows = Rows(series, data.codes, data.weight, fixed)
             held_out = self._held_out_rows(data.codes, split_seed)
             net = fitted._train(rows, self.lr_schedule, validation_rows=held_out)
             if not model.settings.mean_logits:
@@ -511,7 +511,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             model.limit_temperature()
         fitted.model_ = model
         fixed = features[:, model.n_replica_features :]
-        rows = Rows(series, fixed, data.codes, data.weight)
+        rows = Rows(series, data.codes, data.weight, fixed)
         previous = getattr(self, "net_", None)
         net = fitted._train(rows, "constant", epochs=1, previous=previous)
         net.module_.head.write_to(model.label_mapping)

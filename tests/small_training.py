@@ -14,7 +14,7 @@ from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource, collect_o
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.sources.contract import freeze
 from sklearn_v2s.training.module import TargetModule
-from sklearn_v2s.training.net import TrainingSettings, build_net
+from sklearn_v2s.training.net import TrainingSettings, build_v2s_net
 from sklearn_v2s.views.source_views import read_outputs
 from tests.tiny_source import TinySource
 
@@ -81,7 +81,7 @@ def make_net(module, mapping, n_train, validation=None, **parameters):
         "callbacks": (),
     }
     settings = TrainingSettings(**(defaults | parameters))
-    return build_net(
+    return build_v2s_net(
         module, mapping, n_train, validation, settings, refits_mapping=True
     )
 

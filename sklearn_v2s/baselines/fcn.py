@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The baseline without a source: a convolutional network from scratch."""
 
-from numbers import Integral
-from typing import Any, Literal
-
 import numpy as np
 import torch
 from torch import nn
 
 from sklearn_v2s.baselines.modules import Head, TimeMean, glorot
 from sklearn_v2s.baselines.network import NetworkClassifier
-from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions
 
 __all__ = ["FCNClassifier"]
 
@@ -105,51 +101,6 @@ class FCNClassifier(NetworkClassifier):
     (20, 2)
     """
 
-    _parameter_constraints: dict[str, Any] = {
-        **NetworkClassifier._parameter_constraints,
-        "batch_size": [
-            Interval(Integral, 2, None, closed="left"),
-            StrOptions({"auto"}),
-        ],
-    }
-
-    def __init__(
-        self,
-        *,
-        max_epochs: int = 50,
-        batch_size: int | Literal["auto"] = "auto",
-        lr: float = 1e-3,
-        lr_schedule: Literal["constant", "cosine"] = "cosine",
-        weight_decay: float = 0.01,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 20,
-        class_weight: Any = None,
-        normalization: Literal["global", "series"] | None = "global",
-        missing: Literal["error", "interpolate"] = "error",
-        precision: Literal["float32", "float64"] = "float32",
-        device: Any = "auto",
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            lr_schedule=lr_schedule,
-            weight_decay=weight_decay,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            class_weight=class_weight,
-            normalization=normalization,
-            missing=missing,
-            precision=precision,
-            device=device,
-            random_state=random_state,
-            verbose=verbose,
-        )
-
     def _new_parts(self, generator: torch.Generator) -> tuple[nn.Module, nn.Module]:
         layers: list[nn.Module] = []
         n_channels = self.n_channels_in_
@@ -169,8 +120,3 @@ class FCNClassifier(NetworkClassifier):
     ) -> Head:
         sizes = features.shape[1], len(self.classes_)
         return Head(glorot(nn.Linear, *sizes, generator=generator))
-
-    def _batch_size(self, n_train: int) -> int:
-        if self.batch_size == "auto":
-            return min(max(2, n_train // 10), 16)
-        return self.batch_size

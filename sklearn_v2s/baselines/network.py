@@ -2,7 +2,6 @@
 """What the baselines share: training and prediction of a network."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,8 +11,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from skorch.callbacks import LRScheduler
-from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
@@ -22,9 +19,8 @@ from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions, fit_context
 from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series.estimator import SeriesClassifier
-from sklearn_v2s.training.callbacks import EpochAccuracy, EpochProgress, KeepState
-from sklearn_v2s.training.net import RowsOnDevice, SeriesNet, epoch_rows, keep_batch
-from sklearn_v2s.training.train import stratified_validation_rows
+from sklearn_v2s.training.net import NetSettings, SeriesNet, build_net, epoch_rows
+from sklearn_v2s.training.train import Rows, stratified_validation_rows
 
 __all__ = ["EvenBatches", "NetworkClassifier"]
 
@@ -86,13 +82,17 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 class NetworkClassifier(SeriesClassifier):
     """Base of the baselines: a fixed part, an encoder and a head, trained by AdamW.
 
-    Subclasses return the parts from `_new_parts` and `_new_head`.
+    Subclasses return the parts from `_new_parts` and `_new_head`. The parameters are
+    those of a network from scratch, which needs no further ones.
     """
 
     _parameter_constraints: dict[str, Any] = {
         **SeriesClassifier._parameter_constraints,
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "batch_size": [
+            Interval(Integral, 2, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"constant", "cosine"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -106,21 +106,21 @@ class NetworkClassifier(SeriesClassifier):
     def __init__(
         self,
         *,
-        max_epochs: int,
-        batch_size: Any,
-        lr: float,
-        lr_schedule: Literal["constant", "cosine"],
-        weight_decay: float,
-        early_stopping: bool,
-        validation_fraction: float,
-        n_iter_no_change: int,
-        class_weight: Any,
-        normalization: Literal["global", "series"] | None,
-        missing: Literal["error", "interpolate"],
-        precision: Literal["float32", "float64"],
-        device: Any,
-        random_state: Any,
-        verbose: int,
+        max_epochs: int = 50,
+        batch_size: int | Literal["auto"] = "auto",
+        lr: float = 1e-3,
+        lr_schedule: Literal["constant", "cosine"] = "cosine",
+        weight_decay: float = 0.01,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        class_weight: Any = None,
+        normalization: Literal["global", "series"] | None = "global",
+        missing: Literal["error", "interpolate"] = "error",
+        precision: Literal["float32", "float64"] = "float32",
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -159,6 +159,8 @@ class NetworkClassifier(SeriesClassifier):
         return []
 
     def _batch_size(self, n_train: int) -> int:
+        if self.batch_size == "auto":
+            return min(max(2, n_train // 10), 16)
         return self.batch_size
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -190,7 +192,7 @@ class NetworkClassifier(SeriesClassifier):
         data = fitted._check_training_data(X, y, sample_weight)
         fitted._normalizer = fitted._fit_normalizer(data.series, data.weight)
         series = fitted._normalizer.transform(data.series)
-        init_seed, split_seed, *seeds = fitted._seeds(4)
+        init_seed, split_seed, shuffle_seed, dropout_seed = fitted._seeds(4)
         generator = torch.Generator().manual_seed(init_seed)
         device = resolve_device(self.device)
         fixed, encoder = (
@@ -201,42 +203,54 @@ class NetworkClassifier(SeriesClassifier):
         features = self._forward(encoder, inputs)
         head = fitted._new_head(features, data.weight, generator)
         module = Trained(encoder, head).to(device, self._dtype)
-        rng = np.random.default_rng(split_seed)
-        fitted._train(module, inputs, data.codes, data.weight, rng, *seeds)
+        settings = NetSettings(
+            max_epochs=self.max_epochs,
+            lr=self.lr,
+            lr_schedule=self.lr_schedule,
+            n_iter_no_change=self.n_iter_no_change,
+            shuffle_seed=shuffle_seed,
+            verbose=self.verbose,
+        )
+        with _seeded(dropout_seed, device):
+            rows = Rows(inputs, data.codes, data.weight)
+            fitted._train(module, rows, split_seed, settings)
         parts = OrderedDict(fixed=fixed, encoder=encoder, head=head)
         fitted.module_ = nn.Sequential(parts).to("cpu").eval()
         return self._assign_fitted(fitted)
 
     def _train(
-        self,
-        module: nn.Module,
-        inputs: np.ndarray,
-        codes: np.ndarray,
-        weight: np.ndarray,
-        rng: np.random.Generator,
-        shuffle_seed: int,
-        dropout_seed: int,
+        self, module: nn.Module, data: Rows, split_seed: int, settings: NetSettings
     ) -> None:
         """Train a module in place and set ``history_`` and ``n_iter_``."""
-        train, validation = np.arange(len(codes)), None
+        held_out = None
         if self.early_stopping:
-            rows = stratified_validation_rows(codes, self.validation_fraction, rng)
-            train = np.setdiff1d(train, rows)
-            like = next(module.parameters())
-            validation = RowsOnDevice(*_rows(inputs, codes, weight, rows), like)
-        device = next(module.parameters()).device
-        net = self._new_net(module, len(train), validation, shuffle_seed, device)
-        with _seeded(dropout_seed, device):
-            net.partial_fit(*_rows(inputs, codes, weight, train))
+            rng = np.random.default_rng(split_seed)
+            held_out = stratified_validation_rows(
+                data.codes, self.validation_fraction, rng
+            )
+        train, validation = data.split(held_out)
+        batches = EvenBatches(
+            len(train), self._batch_size(len(train)), settings.shuffle_seed
+        )
+        net = build_net(
+            BaselineNet,
+            module,
+            settings,
+            next(module.parameters()),
+            steps_per_epoch=len(batches),
+            validation=validation,
+            optimizer=torch.optim.AdamW,
+            optimizer__weight_decay=self.weight_decay,
+            optimizer__param_groups=self._parameter_groups(),
+            iterator_train__batch_sampler=batches,
+            # What torch asks for beside a sampler of whole batches.
+            iterator_train__batch_size=1,
+            iterator_valid__batch_size=_BATCH,
+        )
+        net.partial_fit(*data.batch(train))
         self.history_ = epoch_rows(net.history)
         self.n_iter_ = len(self.history_)
-        if net.interrupted_:
-            warnings.warn(
-                f"the training was interrupted after {self.n_iter_} complete epochs of "
-                f"{self.max_epochs}; the estimator keeps the best state so far.",
-                UserWarning,
-                stacklevel=3,
-            )
+        net.warn_if_interrupted(self.n_iter_, self.max_epochs)
         losses = [value for row in self.history_ for value in row.values()]
         tensors = [*losses, *module.state_dict().values()]
         if not all(torch.isfinite(torch.as_tensor(value)).all() for value in tensors):
@@ -244,55 +258,9 @@ class NetworkClassifier(SeriesClassifier):
                 f"the training diverged: NaN or infinity within {self.n_iter_} epochs "
                 f"with lr={self.lr!r}, normalization={self.normalization!r} and "
                 f"precision={self.precision!r}, for values up to "
-                f"{np.abs(inputs).max():.3g}. Use a smaller lr, and normalization="
+                f"{np.abs(data.series).max():.3g}. Use a smaller lr, and normalization="
                 "'global' or 'series' for large values."
             )
-
-    def _new_net(
-        self,
-        module: Any,
-        n_train: int,
-        validation: RowsOnDevice | None,
-        seed: int,
-        device: torch.device,
-    ) -> BaselineNet:
-        batches = EvenBatches(n_train, self._batch_size(n_train), seed)
-        callbacks: list[Any] = [("accuracy", EpochAccuracy())]
-        if self.lr_schedule == "cosine":
-            scheduler = LRScheduler(
-                torch.optim.lr_scheduler.CosineAnnealingLR,
-                T_max=self.max_epochs * len(batches),
-                step_every="batch",
-            )
-            callbacks.append(("lr_schedule", scheduler))
-        if self.verbose:
-            callbacks.append(("progress", EpochProgress()))
-        # Last, for it ends the training, and the bar is to show that epoch.
-        patience = None if validation is None else self.n_iter_no_change
-        callbacks.append(("keep_state", KeepState(patience)))
-        net = BaselineNet(
-            module,
-            optimizer=torch.optim.AdamW,
-            optimizer__weight_decay=self.weight_decay,
-            optimizer__param_groups=self._parameter_groups(),
-            lr=self.lr,
-            max_epochs=self.max_epochs,
-            iterator_train__batch_sampler=batches,
-            # What torch asks for beside a sampler of whole batches.
-            iterator_train__batch_size=1,
-            iterator_valid__batch_size=_BATCH,
-            iterator_train__collate_fn=keep_batch,
-            iterator_valid__collate_fn=keep_batch,
-            # Both loaders draw a seed when they start; without a generator of their
-            # own they would move torch's global one.
-            iterator_train__generator=torch.Generator().manual_seed(seed),
-            iterator_valid__generator=torch.Generator().manual_seed(seed),
-            train_split=None if validation is None else predefined_split(validation),
-            callbacks=callbacks,
-            verbose=0,
-            device=device,
-        )
-        return net.initialize()
 
     def _forward(self, module: nn.Module, rows: np.ndarray) -> np.ndarray:
         """Return the output of a module in evaluation mode for many rows."""
@@ -333,12 +301,3 @@ class NetworkClassifier(SeriesClassifier):
                 "any."
             )
         return self._distributions(np.exp(logits - logits.max(axis=1, keepdims=True)))
-
-
-def _rows(
-    inputs: np.ndarray, codes: np.ndarray, weight: np.ndarray, rows: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return rows as a net takes them."""
-    # Weights of mean 1, so that the loss is a mean and lr keeps its meaning.
-    part = weight[rows] / weight[rows].mean()
-    return {"series": inputs[rows], "sample_weight": part}, codes[rows]

@@ -119,6 +119,7 @@ class TransferClassifier(NetworkClassifier):
 
     _parameter_constraints: dict[str, Any] = {
         **NetworkClassifier._parameter_constraints,
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
         "source": "no_validation",
         "n_segments": [
             Interval(Integral, 1, None, closed="left"),

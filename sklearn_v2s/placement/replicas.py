@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicas of a series in a waveform of the source's length: the paper's placement."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from sklearn_v2s.runtime.user_warnings import warn_user
 
 __all__ = ["ReplicaPlacement"]
 
@@ -104,12 +105,10 @@ class ReplicaPlacement:
     def warn_if_resampling(self) -> None:
         """Warn if the series will be shortened."""
         if self.resamples:
-            warnings.warn(
+            warn_user(
                 f"series of {self.n_timepoints} time points in {self.n_channels} "
                 f"channel(s) do not fit into {self.input_length} samples; each is "
                 f"resampled to {self.segment_length} points by averaging neighbours.",
-                UserWarning,
-                stacklevel=2,
             )
 
     def spans(self) -> Sequence[tuple[int, int]]:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passes over many series in batches that fit into the memory of a device."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 from tqdm import tqdm
+
+from sklearn_v2s.runtime.user_warnings import warn_user
 
 __all__ = ["free_bytes", "run_in_batches", "showing_progress"]
 
@@ -120,10 +121,8 @@ def run_in_batches(
                 torch.cuda.empty_cache()
             if not warned:
                 warned = True
-                warnings.warn(
+                warn_user(
                     f"{device} has no memory left for {tried} {what} in one pass "
                     f"({reason}). Going on with {size} at a time, and fewer if needed.",
-                    UserWarning,
-                    stacklevel=3,
                 )
     return size

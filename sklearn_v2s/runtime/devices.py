@@ -2,10 +2,11 @@
 """Choice of the device to compute on."""
 
 import multiprocessing
-import warnings
 
 import torch
 from torch import Tensor
+
+from sklearn_v2s.runtime.user_warnings import warn_user
 
 __all__ = ["is_on", "resolve_device", "to_device", "warn_of_sharing"]
 
@@ -117,12 +118,10 @@ def warn_of_sharing(device: torch.device) -> None:
     if device.type == "cpu" or multiprocessing.parent_process() is None:
         return
     if getattr(torch, device.type).device_count() == 1:
-        warnings.warn(
+        warn_user(
             f"several processes (n_jobs) share one {device.type} device: they wait for "
             "each other, and each holds its own memory there. Use n_jobs=1, "
             "V2SClassifierCV, which computes source outputs once, or device='cpu'.",
-            UserWarning,
-            stacklevel=3,
         )
 
 

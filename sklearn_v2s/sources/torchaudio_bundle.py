@@ -7,7 +7,6 @@ where ``bundle.get_model()`` of torchaudio keeps them; nothing here downloads an
 
 import os
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.sources.checkpoint import CheckpointError
 from sklearn_v2s.sources.contract import SourceModel, SourceOutputs
 
@@ -280,11 +280,9 @@ def read_bundle(source: str, path: Path) -> SourceModel:
     name, layer, bundle = _request(source)
     licence = bundle_licence(name)
     if licence == _NON_COMMERCIAL:
-        warnings.warn(
+        warn_user(
             f"the weights of {source!r} are licensed under {licence}: they, and what "
             "is derived from them, must not be used commercially.",
-            UserWarning,
-            stacklevel=2,
         )
     models = _import_torchaudio().models
     factories = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}

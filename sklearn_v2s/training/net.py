@@ -4,7 +4,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from sklearn_v2s.label_mapping.heads import MatrixHead
 from sklearn_v2s.runtime.devices import to_device
 from sklearn_v2s.runtime.row_parts import one_thread
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.training.callbacks import (
     EpochAccuracy,
     EpochProgress,
@@ -28,20 +29,22 @@ from sklearn_v2s.training.callbacks import (
 from sklearn_v2s.training.module import SOURCE_PARAMETERS, TargetModule
 
 __all__ = [
+    "NetSettings",
     "RowsOnDevice",
     "SeriesNet",
     "TrainingSettings",
     "V2SNet",
     "build_net",
+    "build_v2s_net",
     "epoch_rows",
     "keep_batch",
     "mean_loss",
 ]
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; see the parameters of `sklearn_v2s.V2SClassifier`.
+@dataclass(frozen=True, kw_only=True)
+class NetSettings:
+    """How to train any net; see the parameters of `sklearn_v2s.V2SClassifier`.
 
     Attributes
     ----------
@@ -50,15 +53,21 @@ class TrainingSettings:
     """
 
     max_epochs: int
-    batch_size: int
     lr: float
-    source_lr: float
     lr_schedule: Literal["constant", "cosine"]
-    l2: float
     n_iter_no_change: int
     shuffle_seed: int
     verbose: int = 0
     callbacks: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(NetSettings):
+    """How to train a perturbation."""
+
+    batch_size: int
+    source_lr: float
+    l2: float
 
 
 _HISTORY_COLUMNS = (
@@ -243,6 +252,14 @@ class SeriesNet(NeuralNet):
                 del self.history[-1]
             raise
 
+    def warn_if_interrupted(self, done: int, epochs: int) -> None:
+        """Warn if the user stopped the training after `done` of its `epochs`."""
+        if self.interrupted_:
+            warn_user(
+                f"the training was interrupted after {done} complete epochs of "
+                f"{epochs}; the estimator keeps the best state so far."
+            )
+
 
 class V2SNet(SeriesNet):
     """The skorch net of Voice2Series.
@@ -337,7 +354,83 @@ class V2SNet(SeriesNet):
         self.device = "cpu"
 
 
+Net = TypeVar("Net", bound=SeriesNet)
+
+
 def build_net(
+    net_class: type[Net],
+    module: nn.Module,
+    settings: NetSettings,
+    like: Tensor,
+    *,
+    steps_per_epoch: int,
+    validation: tuple[dict[str, np.ndarray], np.ndarray] | None,
+    first_callbacks: Sequence[tuple[str, Callback]] = (),
+    **parameters: Any,
+) -> Net:
+    """Return an initialised net with the loaders and callbacks that all trainings have.
+
+    Parameters
+    ----------
+    net_class : type
+        Its class.
+    module : nn.Module
+        What is trained; it is used itself, not a copy.
+    settings : NetSettings
+        How to train.
+    like : Tensor
+        Whose device and precision to train in.
+    steps_per_epoch : int
+        Batches of the training part.
+    validation : tuple of (dict, ndarray) or None
+        ``X`` and ``y`` of the rows to validate on.
+    first_callbacks : sequence of (str, Callback), default=()
+        Callbacks that see an epoch before its learning rate and the kept state change.
+    **parameters
+        Further parameters of the net.
+
+    Returns
+    -------
+    SeriesNet
+        Ready for ``partial_fit``.
+    """
+    callbacks = [("accuracy", EpochAccuracy()), *first_callbacks]
+    if settings.lr_schedule == "cosine" and settings.max_epochs > 0:
+        scheduler = LRScheduler(
+            torch.optim.lr_scheduler.CosineAnnealingLR,
+            T_max=settings.max_epochs * steps_per_epoch,
+            step_every="batch",
+        )
+        callbacks.append(("lr_schedule", scheduler))
+    if settings.verbose:
+        callbacks.append(("progress", EpochProgress()))
+    # Last, for it ends the training, and the bar is to show that epoch. Before the
+    # callbacks of the user, which may interrupt at an epoch's end: that epoch counts.
+    patience = None if validation is None else settings.n_iter_no_change
+    callbacks.append(("keep_state", KeepState(patience)))
+    split = None
+    if validation is not None:
+        split = predefined_split(RowsOnDevice(*validation, like))
+    net = net_class(
+        module,
+        lr=settings.lr,
+        max_epochs=settings.max_epochs,
+        iterator_train__collate_fn=keep_batch,
+        iterator_valid__collate_fn=keep_batch,
+        # Both loaders draw a seed when they start; without a generator of their own
+        # they would move torch's global one.
+        iterator_train__generator=torch.Generator().manual_seed(settings.shuffle_seed),
+        iterator_valid__generator=torch.Generator().manual_seed(settings.shuffle_seed),
+        train_split=split,
+        callbacks=[*callbacks, *settings.callbacks],
+        verbose=0,
+        device=like.device,
+        **parameters,
+    )
+    return net.initialize()
+
+
+def build_v2s_net(
     module: TargetModule,
     mapping: Any,
     n_train: int,
@@ -346,7 +439,7 @@ def build_net(
     *,
     refits_mapping: bool,
 ) -> V2SNet:
-    """Return an initialised net.
+    """Return an initialised net that trains a perturbation.
 
     Parameters
     ----------
@@ -377,44 +470,22 @@ def build_net(
                 f"callbacks holds {callback!r}; allowed are skorch callbacks, alone or "
                 "as (name, callback)."
             )
-    own: list[Any] = [("accuracy", EpochAccuracy())]
+    first: list[tuple[str, Callback]] = []
     follows = getattr(mapping, "refit_each_epoch", False)
     if refits_mapping and follows and isinstance(module.head, MatrixHead):
-        own.append(("refit_mapping", RefitMapping(mapping)))
-    if settings.lr_schedule == "cosine" and settings.max_epochs > 0:
-        steps = settings.max_epochs * -(-n_train // settings.batch_size)
-        scheduler = LRScheduler(
-            torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps, step_every="batch"
-        )
-        own.append(("lr_schedule", scheduler))
-    if settings.verbose:
-        own.append(("progress", EpochProgress()))
-    # Last, for it ends the training, and the bar is to show that epoch. Before the
-    # callbacks of the user, which may interrupt at an epoch's end: that epoch counts.
-    patience = None if validation is None else settings.n_iter_no_change
-    own.append(("keep_state", KeepState(patience)))
-    delta = module.reprogrammed.perturbation.delta
-    net = V2SNet(
+        first.append(("refit_mapping", RefitMapping(mapping)))
+    return build_net(
+        V2SNet,
         module,
+        settings,
+        module.reprogrammed.perturbation.delta,
+        steps_per_epoch=-(-n_train // settings.batch_size),
+        validation=validation,
+        first_callbacks=first,
         optimizer=torch.optim.Adam,
-        lr=settings.lr,
-        max_epochs=settings.max_epochs,
-        batch_size=settings.batch_size,
-        # Both loaders draw a seed when they start; without a generator of their own
-        # they would move torch's global one.
-        iterator_train__shuffle=True,
-        iterator_train__collate_fn=keep_batch,
-        iterator_valid__collate_fn=keep_batch,
-        iterator_train__generator=torch.Generator().manual_seed(settings.shuffle_seed),
-        iterator_valid__generator=torch.Generator().manual_seed(settings.shuffle_seed),
-        train_split=None
-        if validation is None
-        else predefined_split(RowsOnDevice(*validation, delta)),
-        callbacks=[*own, *settings.callbacks],
         # skorch makes no group where no name fits, that is, without fine-tuning.
         optimizer__param_groups=[(f"{SOURCE_PARAMETERS}*", {"lr": settings.source_lr})],
+        batch_size=settings.batch_size,
+        iterator_train__shuffle=True,
         l2=settings.l2,
-        verbose=0,
-        device=delta.device,
     )
-    return net.initialize()

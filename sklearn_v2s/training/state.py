@@ -40,7 +40,7 @@ def collect_state(net: NeuralNet) -> tuple[dict[str, np.ndarray], dict[str, Any]
     Parameters
     ----------
     net : NeuralNet
-        As `sklearn_v2s.training.net.build_net` makes it, at the end of an epoch.
+        As `sklearn_v2s.training.net.build_v2s_net` makes it, at the end of an epoch.
 
     Returns
     -------

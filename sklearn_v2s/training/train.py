@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way in which perturbations are trained by gradient."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from sklearn_v2s.training.module import TargetModule
-from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_net
+from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_v2s_net
 
 __all__ = ["Rows", "stratified_validation_rows", "train"]
 
@@ -22,18 +21,18 @@ class Rows:
     ----------
     series : ndarray of shape (n, n_channels, n_timepoints)
         Normalised series.
-    fixed : ndarray of shape (n, n_fixed)
-        Features of the views that no gradient changes.
     codes : ndarray of shape (n,)
         Encoded classes.
     weight : ndarray of shape (n,)
         Positive sample weights.
+    fixed : ndarray of shape (n, n_fixed), default=None
+        Features of the views that no gradient changes.
     """
 
     series: np.ndarray
-    fixed: np.ndarray
     codes: np.ndarray
     weight: np.ndarray
+    fixed: np.ndarray | None = None
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return ``X`` and ``y`` of some rows as `V2SNet` takes them."""
@@ -45,9 +44,16 @@ class Rows:
             "sample_weight": weight / weight.mean(),
             "count": weight,
         }
-        if self.fixed.shape[1]:
+        if self.fixed is not None and self.fixed.shape[1]:
             X["fixed"] = self.fixed[rows]
         return X, self.codes[rows]
+
+    def split(self, validation_rows: np.ndarray | None) -> tuple[np.ndarray, Any]:
+        """Return the rows to train on, and the batch to validate on or None."""
+        rows = np.arange(len(self.codes))
+        if validation_rows is None:
+            return rows, None
+        return np.setdiff1d(rows, validation_rows), self.batch(validation_rows)
 
 
 def train(
@@ -94,11 +100,8 @@ def train(
         If the training diverges.
     """
     on_device = module.on(device)
-    rows, validation = np.arange(len(data.codes)), None
-    if validation_rows is not None:
-        rows = np.setdiff1d(rows, validation_rows)
-        validation = data.batch(validation_rows)
-    net = build_net(
+    rows, validation = data.split(validation_rows)
+    net = build_v2s_net(
         on_device,
         mapping,
         len(rows),
@@ -112,14 +115,7 @@ def train(
     epochs = settings.max_epochs if epochs is None else epochs
     with on_device.reprogrammed.training_on(data.series):
         net.partial_fit(*data.batch(rows), epochs=epochs)
-    if net.interrupted_:
-        done = len(net.history) - before
-        warnings.warn(
-            f"the training was interrupted after {done} complete epochs of {epochs}; "
-            "the estimator keeps the best state so far.",
-            UserWarning,
-            stacklevel=5,
-        )
+    net.warn_if_interrupted(len(net.history) - before, epochs)
     delta = on_device.reprogrammed.perturbation.delta
     if not torch.isfinite(delta).all():
         precision = str(delta.dtype).removeprefix("torch.")

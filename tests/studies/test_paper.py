@@ -17,7 +17,7 @@ from docs.studies.paper.document import BEGIN, END, fill_block, write_table
 from docs.studies.paper.finding import Finding, Table, write_finding
 from docs.studies.paper.labels import ERAS, examine_labels, released_codes
 from docs.studies.paper.rule import (
-    EpochAccuracy,
+    AccuracyOnSeries,
     measure_configuration,
     run_paper_rule,
     summarise_paper_rule,
@@ -248,7 +248,7 @@ def test_one_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_accuracy_after_each_epoch_is_that_of_a_shorter_training(folder: Path):
     data = Dataset("Waves", str(folder))
     given = {"source": TinySource(), "early_stopping": False, "random_state": 0}
-    on_test = EpochAccuracy(data.X_test, data.y_test - 1)
+    on_test = AccuracyOnSeries(data.X_test, data.y_test - 1)
     setting = {**given, "dropout": 0.3, "n_segments": 3}
     V2SClassifier.from_paper(**setting, max_epochs=3, callbacks=[on_test]).fit(
         data.X_train, data.y_train

@@ -37,7 +37,7 @@ __all__ = [
     "COLUMNS",
     "DROPOUTS",
     "SEGMENTS",
-    "EpochAccuracy",
+    "AccuracyOnSeries",
     "measure_configuration",
     "read_rule",
     "run_paper_rule",
@@ -56,7 +56,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class EpochAccuracy(Callback):
+class AccuracyOnSeries(Callback):
     """Measure the accuracy on given series after each epoch; change nothing.
 
     Parameters
@@ -123,7 +123,7 @@ def measure_configuration(
         and of the test after each epoch.
     """
     codes = np.searchsorted(np.unique(data.y_train), data.y_test)
-    on_test = EpochAccuracy(data.X_test, codes)
+    on_test = AccuracyOnSeries(data.X_test, codes)
     classifier = V2SClassifier.from_paper(
         source=source,
         dropout=dropout,

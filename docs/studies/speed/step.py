@@ -36,7 +36,7 @@ from sklearn_v2s.training.net import (
     RowsOnDevice,
     TrainingSettings,
     V2SNet,
-    build_net,
+    build_v2s_net,
 )
 
 __all__ = ["PlainLayers", "measures"]
@@ -210,7 +210,7 @@ class _Problem:
 
     def net(self) -> V2SNet:
         """Return what `V2SClassifier` trains with."""
-        return build_net(
+        return build_v2s_net(
             self.module,
             self.mapping,
             _SERIES,
