@@ -19,6 +19,7 @@ from sklearn_v2s.sources.front_end import FRONT_ENDS, FrontEndConfig
 from sklearn_v2s.sources.kernel_bank import KernelBankConfig
 from sklearn_v2s.sources.networks import resnet, tcn, vggish
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.sources.networks.tc_resnet import build_tc_resnet
 from sklearn_v2s.sources.networks.unet_attrnn import build_unet_attrnn
 from sklearn_v2s.sources.networks.wavebank import build_wavebank
 from sklearn_v2s.sources.networks.yamnet import build_yamnet
@@ -68,6 +69,7 @@ ARCHITECTURES = {
     "resnet-paper": _log_mel(
         resnet.build_resnet, width=resnet.PAPER_WIDTH, architecture="resnet-paper"
     ),
+    "tc-resnet": _log_mel(build_tc_resnet, "mel-64"),
     "tcn": _log_mel(tcn.build_tcn),
     "tcn-paper": _log_mel(
         tcn.build_tcn, width=tcn.PAPER_WIDTH, architecture="tcn-paper"

@@ -147,6 +147,8 @@ class FrontEndConfig:
 FRONT_ENDS: dict[str, FrontEndConfig] = {
     # kapre 0.2.0 as the Voice2Series release configured it.
     "kapre": FrontEndConfig(),
+    # For TC-ResNet: 100 frames of 64 bands.
+    "mel-64": FrontEndConfig(hop_length=160, pad_left=432, pad_right=432, n_mels=64),
     # The later release of the AttRNN weights (model-attRNN.h5) by its author.
     "speech-cmd-recognition": FrontEndConfig(
         pad_left=0,
