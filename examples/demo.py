@@ -4,8 +4,9 @@ Voice2Series on two real datasets
 =================================
 
 Train `V2SClassifier` with its shipped source model on GunPoint and ItalyPowerDemand,
-as aeon's wheel carries them, beside aeon's MiniRocket; print what both reach and draw
-what the source model hears. Run it with ``make demo`` or ``python examples/demo.py``.
+which come with aeon, and compare it with aeon's MiniRocket; print the scores of both
+and draw the input of the source model. Run it with ``make demo`` or
+``python examples/demo.py``.
 """
 
 # %%
@@ -59,9 +60,9 @@ def draw(classifier, name: str, X_test, y_test) -> Figure:
     waveform = classifier.reprogram(X_test[:1])[0, 0]
     perturbation = classifier.perturbation_[0]
     with torch.inference_mode():
-        features = source.front_end(torch.from_numpy(waveform)[None])[0]
+        features = source.front_end(torch.from_numpy(waveform)[None])[0].numpy()
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    figure.suptitle(f"V2SClassifier on {name}: what the speech model hears")
+    figure.suptitle(f"V2SClassifier on {name}: the input of the speech model")
     axes[0, 0].plot(milliseconds, waveform - perturbation, linewidth=0.7)
     axes[0, 0].set(title="placed series", xlabel="time [ms]", ylabel="amplitude")
     axes[0, 1].plot(milliseconds, perturbation, linewidth=0.3, color="tab:orange")

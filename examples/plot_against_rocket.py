@@ -3,7 +3,7 @@
 Against MiniRocket
 ==================
 
-`V2SClassifier` beside aeon's MiniRocket, both with their defaults, on three datasets
+`V2SClassifier` and aeon's MiniRocket, both with their defaults, on three datasets
 that come with aeon: accuracy, log-loss and seconds on one thread.
 """
 
@@ -12,8 +12,8 @@ that come with aeon: accuracy, log-loss and seconds on one thread.
 # -----------------
 #
 # MiniRocket ends in a ridge classifier, whose probabilities are 0 and 1. A single error
-# then makes the log-loss large, which says nothing of the kernels. So its decision
-# scores are calibrated here by the rule that `V2SClassifier` has for its own, by
+# then makes the log-loss large, which is no fault of the kernels. So its decision
+# scores are calibrated here by the rule of `V2SClassifier`, by
 # cross-validation on the training part. What that costs is not in the seconds, and
 # neither is the compilation of aeon's kernels at their first use.
 
@@ -67,9 +67,9 @@ for number, dataset in enumerate(datasets):
         print(f"{dataset:<18}{name:<15}{accuracy:>9.3f}{loss:>10.3f}{seconds:>9.2f}")
 
 # %%
-# One seed, three small datasets: a look, not a benchmark. The differences of accuracy
-# are a few test series. What holds over many datasets and seeds stands in the pages on
-# results, with the command that measures it, ``v2s benchmark accuracy``.
+# One seed and three small datasets are no benchmark: the differences of accuracy are a
+# few test series. The pages on results have many datasets and seeds, measured by
+# ``v2s benchmark accuracy``.
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
 places = np.arange(len(datasets))

@@ -3,9 +3,9 @@
 Reprogramming and the distance to speech
 ========================================
 
-The paper explains why reprogramming works by a distance: the nearer the reprogrammed
+The paper explains why reprogramming works by a distance: the closer the reprogrammed
 series come to speech in the space of the source's logits, the smaller the risk. Here it
-is measured, during training and after, and held against what it is said to bound.
+is measured, during training and after, and compared with the risk that it should bound.
 """
 
 # %%
@@ -72,7 +72,7 @@ TrainingHistoryDisplay.from_estimator(classifier)
 # -----------------------------
 #
 # The theorem adds the risk of the source to ``2 sqrt(K)`` times the exact distance W1.
-# The largest risk that there is is the root of 2: a bound above it says nothing.
+# No risk can be above the root of 2: a larger bound is vacuous.
 
 scores = alignment_scores(classifier, X_test, random_state=0)
 bound = risk_bound(speech.risk, len(speech.classes), scores.wasserstein1)
@@ -87,7 +87,7 @@ print(f"risk {risk:.2f}, largest possible {LARGEST_RISK:.2f}, 'bound' {bound:.1f
 # ------------------------------
 #
 # The paper's figure 5: how the source represents the test series without the
-# perturbation, after fine-tuning, and with the perturbation. t-SNE draws groups also
+# perturbation, after fine-tuning, and with the perturbation. t-SNE may show groups
 # where there are none; the silhouette is that of the source's own space.
 
 transfer = TransferClassifier(max_epochs=5, random_state=0).fit(X_train, y_train)

@@ -3,8 +3,8 @@
 Source models: shipped, of your own training, and torchaudio's
 ==============================================================
 
-Which network listens is a parameter. Three trained ones are shipped; the paper's other
-architectures can be trained by a command, and torchaudio's speech models be plugged in.
+The source model is a parameter. Three trained ones are shipped, the paper's other
+architectures can be trained by a command, and torchaudio's speech models can be used.
 """
 
 # %%
@@ -31,7 +31,7 @@ X_test, y_test = load_ucr("GunPoint", "test")
 # One after the other
 # -------------------
 #
-# With the view ``"replicas"`` alone, so that nothing but this source is heard: V2Sa,
+# With the view ``"replicas"`` only, so that no other source takes part: V2Sa,
 # V2Su, WaveBank, and those of the paper's Table 4 with random weights, in the sizes
 # that can be trained on a CPU (``resnet-paper``, ``tcn-paper`` and ``vggish-paper``
 # have the paper's own).
@@ -63,14 +63,14 @@ axes[1].barh(names, seconds.values(), color="C1")
 axes[1].set_title("seconds, fit and prediction")
 
 # %%
-# Random weights do about as well where an embedding is read by a learned mapping.
-# Words, which the paper's mapping reads, need a trained source.
+# Random weights do about as well where a learned mapping reads an embedding. The
+# paper's mapping, from source classes, needs a trained source.
 
 # %%
 # Explanations work for all of them
 # ---------------------------------
 #
-# Networks without attention say so, and the layer to map can be named.
+# The panel of a network without attention says so, and the layer to map can be chosen.
 
 V2SExplanationDisplay.from_estimator(fitted["unet-attrnn"], X_test[0])
 V2SExplanationDisplay.from_estimator(
@@ -78,8 +78,8 @@ V2SExplanationDisplay.from_estimator(
 )
 
 # %%
-# YAMNet and its 521 kinds of sound
-# ---------------------------------
+# YAMNet and its 521 classes of sound
+# -----------------------------------
 #
 # ``v2s sources import yamnet.h5 yamnet.safetensors`` makes a source of the published
 # weights; here is the same network without them.

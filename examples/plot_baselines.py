@@ -6,7 +6,7 @@ Reprogramming, fine-tuning, training from scratch
 The paper reprograms a frozen recogniser. Its command line could also fine-tune the
 recogniser along (``--mod 2``), and the paper compares with transfer learning without a
 perturbation (TFa); its repository has a network that is trained from scratch, too. All
-of them have the same face here.
+of them have the same interface here.
 """
 
 # %%
@@ -14,8 +14,8 @@ of them have the same face here.
 # --------------
 #
 # `V2SClassifier.from_paper` is Algorithm 1. ``--mod 0``, ``1`` and ``2`` of the
-# original command line are one word for each class, several, and several with
-# fine-tuning. A fit with ``fine_tune=True`` trains a copy of the source; no other
+# original command line are one source class for each target class, several, and several
+# with fine-tuning. A fit with ``fine_tune=True`` trains a copy of the source; no other
 # estimator sees it.
 
 import time
@@ -37,8 +37,8 @@ X_test, y_test = X_test[:300], y_test[:300]
 
 short = {"n_segments": 8, "max_epochs": 20, "batch_size": 16, "random_state": 0}
 candidates = {
-    "one word each (--mod 0)": V2SClassifier.from_paper(mapping_size=1, **short),
-    "several words (--mod 1)": V2SClassifier.from_paper(**short),
+    "one class each (--mod 0)": V2SClassifier.from_paper(mapping_size=1, **short),
+    "several classes each (--mod 1)": V2SClassifier.from_paper(**short),
     "fine-tuned (--mod 2)": V2SClassifier.from_paper(fine_tune=True, **short),
     "transfer learning (TFa)": TransferClassifier(max_epochs=20, random_state=0),
     "from scratch (FCN)": FCNClassifier(max_epochs=50, random_state=0),
@@ -49,9 +49,9 @@ candidates = {
 # Fit and score
 # -------------
 #
-# The first five are trained by gradient, in far fewer epochs than they would get in
-# earnest. The default trains nothing by gradient: it reads what two frozen recognisers
-# say of the series, in several views, by a linear label mapping.
+# The first five are trained by gradient, for far fewer epochs than a real comparison
+# would need. The default trains nothing by gradient: a linear label mapping reads the
+# outputs of two frozen recognisers for the series, in several views.
 
 results = {}
 for name, classifier in candidates.items():
@@ -61,7 +61,7 @@ for name, classifier in candidates.items():
     proba = classifier.predict_proba(X_test)
     results[name] = classifier.score(X_test, y_test), log_loss(y_test, proba), seconds
     print(
-        "{:<26}accuracy {:.3f}, log-loss {:.3f}, {:.1f} s".format(name, *results[name])
+        "{:<32}accuracy {:.3f}, log-loss {:.3f}, {:.1f} s".format(name, *results[name])
     )
 
 names = list(results)
@@ -75,8 +75,8 @@ axes[0].invert_yaxis()
 axes[0].set_xlim(0, 1)
 
 # %%
-# One dataset and one seed are no comparison: ``docs/results`` has the default beside
-# fine-tuning and FCN, and the paper's setting, on 26 datasets.
+# One dataset and one seed are no comparison: ``docs/results`` compares the default with
+# fine-tuning, FCN and the paper's setting on 26 datasets.
 
 # %%
 # Learning curves

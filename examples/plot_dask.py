@@ -3,7 +3,7 @@
 Scale a grid search out
 =======================
 
-A grid search is many fits that know nothing of each other. joblib hands them to the
+A grid search is many independent fits. joblib hands them to the
 workers of a Dask cluster: the same lines serve two processes and a hundred machines.
 """
 
@@ -11,8 +11,8 @@ workers of a Dask cluster: the same lines serve two processes and a hundred mach
 # A search
 # --------
 #
-# Waves of one, two or three periods, and the paper's way to classify them: by the words
-# that a recogniser hears, with a trained perturbation. Every fit has its seed, so that
+# Waves of one, two or three periods, and the paper's way to classify them: by the
+# logits of a recogniser, with a trained perturbation. Every fit has its seed, so that
 # it does not matter where and in which order they run.
 
 import time
@@ -55,7 +55,7 @@ def search():
 
 if __name__ == "__main__":
     start = time.perf_counter()
-    alone = search()
+    local_search = search()
     print(f"one process: {time.perf_counter() - start:.1f} s")
 
     with (
@@ -79,7 +79,7 @@ if __name__ == "__main__":
 
 if __name__ == "__main__":
     scores = spread.cv_results_["mean_test_score"]
-    same = np.array_equal(scores, alone.cv_results_["mean_test_score"])
+    same = np.array_equal(scores, local_search.cv_results_["mean_test_score"])
     print(f"equal scores: {same}; best {spread.best_params_}, {spread.best_score_:.3f}")
 
     sizes, dropouts = grid["mapping_size"], grid["dropout"]

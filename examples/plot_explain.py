@@ -3,8 +3,8 @@
 Explain a prediction
 ====================
 
-Which time points of a series made `V2SClassifier` decide, and what the source model
-heard of it.
+Which time points of a series determined the prediction of `V2SClassifier`, and which
+part of its input the source model attended to.
 """
 
 # %%
@@ -43,19 +43,19 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 # One prediction
 # --------------
 #
-# The upper four panels show what the source model hears in the view ``"replicas"``: the
-# waveform, where it pays attention, its spectrogram, and which part of it speaks for
+# The upper four panels show the source model at work in the view ``"replicas"``: the
+# waveform, its attention over time, its spectrogram, and which part of it speaks for
 # the class. The last panel goes back to the series: windows are hidden one after the
-# other, and the colour says how far the logarithm of the class's probability falls.
+# other, and the colour shows how far the logarithm of the class's probability falls.
 # That holds for all views together.
 
 V2SExplanationDisplay.from_estimator(classifier, X_test[0], cam="hires-cam")
 print(f"the event begins at time point {starts[0]}")
 
 # %%
-# The view ``"tone"`` sounds the series as a pitch, and the spectrogram draws it.
-# Gradients are quicker than occlusion, but only replicas and tone have any: the other
-# views count thresholds.
+# The view ``"tone"`` turns the series into a pitch, which the spectrogram shows.
+# Gradients are faster than occlusion, but only replicas and tone have any: the other
+# views count how often thresholds are exceeded.
 
 V2SExplanationDisplay.from_estimator(
     classifier, X_test[0], view="tone", cam="hires-cam", method="gradient"

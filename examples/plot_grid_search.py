@@ -3,8 +3,8 @@
 Mapping size and dropout by grid search
 =======================================
 
-The paper tunes how many source words stand for each class, and the dropout of the
-perturbation. scikit-learn's `GridSearchCV` does it, on the training part alone.
+The paper tunes how many source classes stand for each target class, and the dropout of
+the perturbation. scikit-learn's `GridSearchCV` does it, on the training part only.
 """
 
 # %%
@@ -12,7 +12,7 @@ perturbation. scikit-learn's `GridSearchCV` does it, on the training part alone.
 # -------------------
 #
 # `V2SClassifier.from_paper` is Algorithm 1: the perturbation is trained by gradient,
-# and each class is read off a random group of words. The paper trains for 100 epochs
+# and each class has a random group of source classes. The paper trains for 100 epochs
 # of larger batches; to keep this example short there are 10 here.
 
 import time
@@ -34,7 +34,7 @@ classifier = V2SClassifier.from_paper(
 # The search
 # ----------
 #
-# The source has 43 words: for two classes, up to 21 for each.
+# The source has 43 classes: for two target classes, up to 21 for each.
 
 grid = {"mapping_size": [1, 5, 21], "dropout": [0.0, 0.3]}
 start = time.perf_counter()
@@ -45,8 +45,8 @@ print(f"accuracy on the test part {search.score(X_test, y_test):.3f}")
 
 # %%
 # Each number below is a mean over two folds of 33 series: one series more is worth
-# 0.015. Neighbours that differ by less are equals, and so short a training is not
-# settled yet: the order may change with its length.
+# 0.015. Settings that differ by less are equally good, and so short a training has not
+# converged: the order may change with its length.
 
 results = search.cv_results_
 sizes, rates = grid["mapping_size"], grid["dropout"]
@@ -70,14 +70,18 @@ figure.colorbar(image)
 # The same, with shared work
 # --------------------------
 #
-# `V2SClassifierCV` finds what `GridSearchCV` finds. But it asks the frozen source no
-# question twice: where no perturbation is trained, as here, what the source says of a
-# series is computed once for all folds and mapping sizes. (Perturbations that are
-# trained pass through the source side by side.)
+# `V2SClassifierCV` finds what `GridSearchCV` finds, but no forward pass through the
+# frozen source is computed twice: where no perturbation is trained, as here, the source
+# outputs of a series are computed once for all folds and mapping sizes.
 
-words = V2SClassifier(source_output="logits", label_mapping="frequency", random_state=0)
+by_logits = V2SClassifier(
+    source_output="logits", label_mapping="frequency", random_state=0
+)
 grid = {"mapping_size": [1, 5, 21], "n_segments": [1, 8]}
-for search in (GridSearchCV(words, grid, cv=5), V2SClassifierCV(words, **grid, cv=5)):
+for search in (
+    GridSearchCV(by_logits, grid, cv=5),
+    V2SClassifierCV(by_logits, **grid, cv=5),
+):
     start = time.perf_counter()
     search.fit(X_train, y_train)
     print(

@@ -45,7 +45,7 @@ for channel, start in placement.spans():
 channels = np.arange(X_test.shape[1])
 axes[1].set_xticks((channels + 0.5) * share, [f"channel {each}" for each in channels])
 axes[1].set(
-    title="what the source model hears: replicas, and the perturbation (grey)",
+    title="input of the source model: replicas, and the perturbation (grey)",
     ylabel="amplitude",
 )
 
@@ -54,8 +54,8 @@ axes[1].set(
 # ---------------
 #
 # JapaneseVowels: nine speakers say two vowels, 12 coefficients in 7 to 29 steps of
-# time. A list of series is all it takes; after the end of a series there is silence.
-# A series longer than any of the training has to be cut or resampled.
+# time. Hand in a list of series; after the end of a series the waveform is zero.
+# A series longer than all training series has to be cut or resampled.
 
 X_train, y_train = load_japanese_vowels(split="train")
 X_test, y_test = load_japanese_vowels(split="test")

@@ -3,7 +3,7 @@
 Bring your own source model
 ===========================
 
-Any `torch.nn.Module` that hears a waveform can be reprogrammed. Here it is a small
+Any `torch.nn.Module` that takes a waveform can be reprogrammed. Here it is a small
 network of our own, trained in a moment to tell tones from noises and clicks.
 """
 
@@ -11,8 +11,8 @@ network of our own, trained in a moment to tell tones from noises and clicks.
 # A model that is not ours to change
 # ----------------------------------
 #
-# Somebody has trained a recogniser of sounds. It takes half a second at 8 kHz and knows
-# nothing of time series, of this package, or of the shape that it wants outputs in.
+# Somebody has trained a recogniser of sounds. It takes half a second at 8 kHz and was
+# made without this package or time series in mind.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -111,7 +111,7 @@ class OwnSource(nn.Module):
 own = check_source(OwnSource(recogniser))
 
 # %%
-# Under a name, parameters stay short and a saved classifier can say what it needs. A
+# With a registered name, parameters stay short. A
 # process that unpickles it has to register the name too; an instance as `source` is
 # pickled whole.
 
@@ -121,10 +121,10 @@ register_source("sounds", lambda: OwnSource(recogniser))
 # Series
 # ------
 #
-# Waves of one, two or three periods in noise. Both sources hear replicas with a trained
-# perturbation and nothing else. The paper's mapping reads the words; for three classes,
-# two of the six sounds each: few, and attrnn has 43 words to choose from. The linear
-# mapping reads the embedding, which has more to say.
+# Waves of one, two or three periods in noise. Both sources are given replicas with a
+# trained perturbation and nothing else. The paper's mapping reads the logits; for three
+# target classes, two of the six source classes each, where attrnn has 43 to choose
+# from. The linear mapping reads the embedding, which carries more information.
 
 rng = np.random.default_rng(0)
 angles = np.linspace(0, 2 * np.pi, 60)
@@ -140,7 +140,7 @@ def make_waves(n):
 X_train, y_train = make_waves(60)
 X_test, y_test = make_waves(120)
 READINGS = {
-    "words": {"source_output": "logits", "label_mapping": "frequency"},
+    "logits": {"source_output": "logits", "label_mapping": "frequency"},
     "embedding": {"source_output": "embedding", "label_mapping": "linear"},
 }
 scores = {}
@@ -157,30 +157,30 @@ for source in ("sounds", "attrnn"):
         ).fit(X_train, y_train)
         scores[source, reading] = classifier.score(X_test, y_test)
         print(f"{source}, {reading}: accuracy {scores[source, reading]:.3f}")
-        if (source, reading) == ("sounds", "words"):
-            words = classifier
+        if (source, reading) == ("sounds", "logits"):
+            by_logits = classifier
 
 # %%
-# What it hears in a series
-# -------------------------
+# From source classes to target classes
+# -------------------------------------
 #
-# The mean of the probabilities that our own source gives to its sounds, for each class.
-# Dots mark the sounds that the label mapping gave to a class, before the training, as
-# those that it makes the source name more often than the other classes do.
+# The mean probabilities of the source classes of our own source, for each target class.
+# Dots mark the source classes that the label mapping assigned to a target class, before
+# the training, because they were predicted most often for its series.
 
-logits = torch.from_numpy(words.source_outputs(X_test).logits[:, 0])
-heard = torch.softmax(logits, dim=1).numpy()
-means = np.array([heard[y_test == label].mean(axis=0) for label in words.classes_])
+logits = torch.from_numpy(by_logits.source_outputs(X_test).logits[:, 0])
+proba = torch.softmax(logits, dim=1).numpy()
+means = np.array([proba[y_test == label].mean(axis=0) for label in by_logits.classes_])
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 image = axes[0].imshow(means, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-for row, groups in enumerate(words.label_mapping_.source_indices_):
+for row, groups in enumerate(by_logits.label_mapping_.source_indices_):
     axes[0].plot(groups, [row] * len(groups), "o", color="C1")
 axes[0].set(
     title="probability of the sounds (dots: mapped)",
     xticks=range(len(SOUNDS)),
     yticks=range(3),
-    yticklabels=[f"{label} period(s)" for label in words.classes_],
+    yticklabels=[f"{label} period(s)" for label in by_logits.classes_],
 )
 axes[0].set_xticks(range(len(SOUNDS)), SOUNDS, rotation=30, ha="right")
 figure.colorbar(image, label="mean over the test series")

@@ -50,7 +50,7 @@ for name, estimator in {
 # As features
 # -----------
 #
-# `V2STransformer` gives what the source models say, for any other classifier.
+# `V2STransformer` returns the outputs of the source models, for any other classifier.
 
 features = make_pipeline(
     V2STransformer(random_state=0),
@@ -80,24 +80,26 @@ print(f"{'stacked':<8} accuracy {stack.score(X_test, y_test):.3f}")
 # Calibrated
 # ----------
 #
-# The probabilities of a linear label mapping are calibrated in `fit`, by their own
-# leave-one-out scores. Those of a mapping of words are not: the words of the source
-# share the probability among them. `CalibratedClassifierCV` helps there. The task: has
-# a chart with much noise a trend or a shift?
+# The probabilities of a linear label mapping are calibrated in `fit`, by leave-one-out
+# scores. Those of a mapping from source classes are not, since all source classes share
+# the probability. `CalibratedClassifierCV` helps there. The task: does a chart with
+# much noise have a trend or a shift?
 
 X_train, y_train = make_control_charts(120, noise=5.0, random_state=0)
 X_test, y_test = make_control_charts(300, noise=5.0, random_state=1)
 trained, tested = y_train >= 2, y_test >= 2
-words = V2SClassifier(source_output="logits", label_mapping="frequency", random_state=0)
+frequency = V2SClassifier(
+    source_output="logits", label_mapping="frequency", random_state=0
+)
 candidates = {
     "linear": V2SClassifier(random_state=0),
-    "words": words,
-    "words, calibrated": CalibratedClassifierCV(words, cv=3),
+    "frequency": frequency,
+    "frequency, calibrated": CalibratedClassifierCV(frequency, cv=3),
 }
 figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
 for name, estimator in candidates.items():
     proba = estimator.fit(X_train, trained).predict_proba(X_test)[:, 1]
-    print(f"{name:<18} log-loss {log_loss(tested, proba):.3f}")
+    print(f"{name:<22} log-loss {log_loss(tested, proba):.3f}")
     CalibrationDisplay.from_predictions(
         tested, proba, n_bins=6, strategy="quantile", name=name, ax=axes
     )

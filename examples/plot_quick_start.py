@@ -4,7 +4,7 @@ Quick start
 ===========
 
 Train `V2SClassifier` on a dataset of the UCR archive, predict, look at the
-probabilities, hear what the source model hears, and keep the result in a file.
+probabilities and at the input of the source model, and save the result to a file.
 """
 
 # %%
@@ -36,8 +36,8 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 print(f"log-loss {log_loss(y_test, proba):.3f}")
 
 # %%
-# The series, and how sure the classifier is
-# ------------------------------------------
+# The series, and the predicted probabilities
+# -------------------------------------------
 #
 # On the right each test series is a point, at the probability of its true class. Those
 # left of the line are wrong.
@@ -66,12 +66,12 @@ ConfusionMatrixDisplay.from_predictions(y_test, classifier.predict(X_test))
 plt.title("test part")
 
 # %%
-# What the source model hears
-# ---------------------------
+# The input of the source model
+# -----------------------------
 #
 # In the view ``"replicas"`` a series is repeated within one second of sound, and a
-# perturbation is added: random here, as ``max_epochs=0`` is the default. The other
-# views are told of in the user guide.
+# perturbation is added: random here, as ``max_epochs=0`` is the default. The user
+# guide describes the other views.
 
 source = load_source("attrnn")
 milliseconds = 1000 * np.arange(source.input_length) / source.sample_rate
@@ -88,11 +88,11 @@ axes[1].set(
 )
 
 # %%
-# Keep it
+# Save it
 # -------
 #
-# The file holds tensors and JSON, no pickle. Of the source model it holds only the name
-# and the SHA-256.
+# The file holds tensors and JSON, no pickle. The source model is stored by its name and
+# SHA-256 only.
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "gunpoint.safetensors"

@@ -13,9 +13,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 import torch
 
-import sklearn_v2s.label_mapping as label_mappings
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.label_mapping.fitting import fit_mapping
+from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, fit_mapping
 from sklearn_v2s.label_mapping.heads import head_for
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
 from sklearn_v2s.placement import ReplicaPlacement
@@ -42,11 +41,7 @@ __all__ = [
 ]
 
 #: The label mappings that a file can hold, by name.
-MAPPING_CLASSES = {
-    name: getattr(label_mappings, name)
-    for name in label_mappings.__all__
-    if not name.startswith("Base")
-}
+MAPPING_CLASSES = {mapping.__name__: mapping for mapping in LABEL_MAPPINGS.values()}
 _PLAIN = (str, int, float, bool, type(None))
 
 

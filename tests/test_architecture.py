@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sklearn_v2s
-from sklearn_v2s.runtime.moved_modules import MOVED
+from sklearn_v2s.runtime.moved_modules import MOVED, MOVED_NAMES
 
 ROOT = Path(sklearn_v2s.__file__).parent
 #: Rooms from the lowest floor to the highest; those of one line stand side by side.
@@ -115,6 +115,16 @@ def test_modules_that_moved_are_still_there(old: str) -> None:
         moved = importlib.import_module(old)
     for name in new.__all__:
         assert getattr(moved, name) is getattr(new, name)
+
+
+@pytest.mark.parametrize(("module", "name"), MOVED_NAMES)
+def test_names_that_moved_are_still_there(module: str, name: str) -> None:
+    new_module, new_name = MOVED_NAMES[module, name]
+    with pytest.warns(FutureWarning, match=f"{name} .*is now {new_module}.{new_name}"):
+        moved = getattr(importlib.import_module(module), name)
+    assert moved is getattr(importlib.import_module(new_module), new_name)
+    with pytest.raises(AttributeError, match="no attribute 'NeverThere'"):
+        importlib.import_module(module).NeverThere  # noqa: B018 the access is the test
 
 
 def test_a_function_that_moved_is_still_there() -> None:

@@ -8,19 +8,23 @@ probabilities. Most mappings read logits of source classes and keep a matrix
 ``weights_`` of shape ``(K, C)``; the linear mapping reads any real features.
 """
 
-from sklearn_v2s.label_mapping.base import BaseLabelMapping, BaseWordMapping
+from typing import Any
+
+from sklearn_v2s.label_mapping.base import BaseLabelMapping
 from sklearn_v2s.label_mapping.bayesian import BayesianLabelMapping
-from sklearn_v2s.label_mapping.groups import (
-    ContiguousLabelMapping,
+from sklearn_v2s.label_mapping.contiguous import ContiguousLabelMapping
+from sklearn_v2s.label_mapping.frequency import (
     FrequencyLabelMapping,
     IterativeLabelMapping,
-    RandomLabelMapping,
 )
 from sklearn_v2s.label_mapping.linear import LinearLabelMapping
+from sklearn_v2s.label_mapping.random_mapping import RandomLabelMapping
+from sklearn_v2s.label_mapping.source_class_mapping import BaseSourceClassMapping
+from sklearn_v2s.runtime.moved_modules import moved_name
 
 __all__ = [
     "BaseLabelMapping",
-    "BaseWordMapping",
+    "BaseSourceClassMapping",
     "BayesianLabelMapping",
     "ContiguousLabelMapping",
     "FrequencyLabelMapping",
@@ -28,3 +32,7 @@ __all__ = [
     "LinearLabelMapping",
     "RandomLabelMapping",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name)

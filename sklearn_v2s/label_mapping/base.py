@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all label mappings share: the checks, the contract, the matrix."""
+"""What all label mappings share: the checks of the data."""
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
@@ -7,20 +7,22 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_v2s.runtime.moved_modules import moved_name
 from sklearn_v2s.series.weights import check_weights
+
+__all__ = ["BaseLabelMapping", "Codes", "Floats", "check_option"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
-AGGREGATIONS = ("probability", "logit")
-# A floor for scores: a row that underflows to zeros could not be divided by its sum.
-_SMALLEST = np.finfo(np.float64).tiny
+
+def __getattr__(name: str) -> Any:
+    return moved_name(__name__, name)
 
 
 def check_option(name: str, value: object, options: Sequence[str]) -> None:
@@ -28,13 +30,6 @@ def check_option(name: str, value: object, options: Sequence[str]) -> None:
     if not (isinstance(value, str) and value in options):
         allowed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{name}={value!r} is not allowed: use one of {allowed}.")
-
-
-def class_totals(rows: Floats, codes: Codes, weight: Floats, n_classes: int) -> Floats:
-    """Sum weighted rows class by class; the result has shape (columns, classes)."""
-    membership = np.zeros((len(codes), n_classes))
-    membership[np.arange(len(codes)), codes] = weight
-    return rows.T @ membership
 
 
 def _encode(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[Any, Codes]:
@@ -178,38 +173,3 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _transform(self, scores: Floats) -> Floats:
         """Return the target-class scores of checked rows."""
-
-
-class BaseWordMapping(BaseLabelMapping):
-    """Weigh the source classes for each target class by a fixed matrix.
-
-    A subclass has the parameter `aggregation` and returns the matrix from
-    ``_fit_weights``.
-
-    Attributes
-    ----------
-    weights_ : ndarray of shape (n_features, n_classes)
-        Weight of each source class in each target class; columns sum to one.
-    """
-
-    aggregation: str
-    weights_: Floats
-
-    def _fit(
-        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
-    ) -> None:
-        check_option("aggregation", self.aggregation, AGGREGATIONS)
-        self.weights_ = self._fit_weights(scores, codes, weight, n_classes)
-
-    @abstractmethod
-    def _fit_weights(
-        self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
-    ) -> Floats:
-        """Return the matrix of shape (source classes, target classes)."""
-
-    def _transform(self, scores: Floats) -> Floats:
-        # The parameter may have been set anew since fit.
-        check_option("aggregation", self.aggregation, AGGREGATIONS)
-        if self.aggregation == "logit":
-            return softmax(scores @ self.weights_, axis=1)
-        return np.maximum(softmax(scores, axis=1) @ self.weights_, _SMALLEST)

@@ -6,19 +6,20 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import softmax
 
-from sklearn_v2s.label_mapping.base import (
-    BaseWordMapping,
-    Codes,
-    Floats,
+from sklearn_v2s.label_mapping.base import Codes, Floats
+from sklearn_v2s.label_mapping.source_class_mapping import (
+    BaseSourceClassMapping,
     class_totals,
+    prediction_frequencies,
 )
-from sklearn_v2s.label_mapping.groups import prediction_frequencies
+
+__all__ = ["BayesianLabelMapping"]
 
 # Share of the source classes that BLM+ looks at, from the authors' code.
 _TOP_SHARE = 0.15
 
 
-class BayesianLabelMapping(BaseWordMapping):
+class BayesianLabelMapping(BaseSourceClassMapping):
     """Soft many-to-many weights from how often each source class is predicted.
 
     With ``N[s, t]``, the weight of the samples of target class t for which the source

@@ -8,13 +8,13 @@ from sklearn.base import clone
 
 from sklearn_v2s.label_mapping.base import Codes, Floats
 from sklearn_v2s.label_mapping.bayesian import BayesianLabelMapping
-from sklearn_v2s.label_mapping.groups import (
-    ContiguousLabelMapping,
+from sklearn_v2s.label_mapping.contiguous import ContiguousLabelMapping
+from sklearn_v2s.label_mapping.frequency import (
     FrequencyLabelMapping,
     IterativeLabelMapping,
-    RandomLabelMapping,
 )
 from sklearn_v2s.label_mapping.linear import LinearLabelMapping
+from sklearn_v2s.label_mapping.random_mapping import RandomLabelMapping
 
 __all__ = ["LABEL_MAPPINGS", "fit_mapping", "new_mapping"]
 

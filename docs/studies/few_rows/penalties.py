@@ -174,12 +174,12 @@ def _described(seed: int) -> dict[str, str | float]:
 def _splits(
     codes: np.ndarray, count: int | None, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows to fit and rows to judge; None: cross-validation on all rows."""
+    """Yield rows to fit and rows to score; None: cross-validation on all rows."""
     if count is None:
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
         common = np.flatnonzero(np.bincount(codes)[codes] >= _FOLDS)
-        for fitted, judged in folds.split(common, codes[common]):
-            yield common[fitted], common[judged]
+        for fitted, held_out in folds.split(common, codes[common]):
+            yield common[fitted], common[held_out]
         return
     rng = np.random.default_rng(seed)
     for _ in range(_DRAWS):
@@ -221,12 +221,12 @@ def score_largest_penalties(
     for name in list_datasets(folder):
         features = _load_features(folder, name, seed)
         for count in counts:
-            judged = [
+            held_out = [
                 [score(features, grid, fitted, others) for grid in grids]
                 for fitted, others in _splits(features.codes, count, seed)
             ]
-            if judged:
-                found[count].append(np.mean(judged, axis=0))
+            if held_out:
+                found[count].append(np.mean(held_out, axis=0))
     described = _described(seed)
     rows: list[dict[str, str | float]] = []
     for count, of_datasets in found.items():
@@ -257,12 +257,12 @@ def score_largest_penalties(
 
 
 def score(
-    features: Features, grid: np.ndarray, fitted: np.ndarray, judged: np.ndarray
+    features: Features, grid: np.ndarray, fitted: np.ndarray, held_out: np.ndarray
 ) -> tuple[float, float]:
     """Return accuracy and log-loss on the judging rows."""
     mapping = features.fit(fitted, grid)
-    probability = mapping.transform(features.values[judged])
-    truth = np.searchsorted(mapping.classes_, features.codes[judged])
+    probability = mapping.transform(features.values[held_out])
+    truth = np.searchsorted(mapping.classes_, features.codes[held_out])
     right = probability.argmax(axis=1) == truth
-    own = probability[np.arange(len(judged)), truth]
+    own = probability[np.arange(len(held_out)), truth]
     return float(right.mean()), float(-np.log(np.maximum(own, 1e-15)).mean())

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = findings.add_parser(
         "table",
         help="Table 2 beside our results, into docs/reproduction.md",
-        description="Put the paper's Table 2 and our results side by side. Cells "
+        description="Compare the paper's Table 2 with our results. Cells "
         "without a result say so.",
     )
     table.add_argument(

@@ -180,7 +180,7 @@ def _collapsed_table(classifier: Any, names: Sequence[str], folder: Path) -> Tab
         labels = np.concatenate([data.y_train, data.y_test])
         codes = released_codes(_FIRST, _whole_numbers(name, labels))
         train, test = np.split(codes, [len(data.y_train)])
-        # What a model reaches that always says the commonest class.
+        # The accuracy of a model that always predicts the most frequent class.
         numbers, counts = np.unique(train, return_counts=True)
         collapsed = float(np.mean(test == numbers[counts.argmax()]))
         n_left = f"{len(numbers)} of {len(np.unique(data.y_train))}"

@@ -3,8 +3,8 @@
 
 The released script gives the test part to Keras as validation data and prints the best
 epoch; dropout and number of replicas were tuned. `run_paper_rule` does the same with
-`V2SClassifier.from_paper`, to see how far that rule alone goes towards the published
-numbers. Everything whose name says ``chosen_on_test`` is CHOSEN ON TEST DATA and used
+`V2SClassifier.from_paper`, to see how much of the published numbers that rule
+explains. Everything whose name has ``chosen_on_test`` is CHOSEN ON TEST DATA and used
 nowhere else in this package. The same fits also give the honest number: epoch and
 configuration with the least loss on a validation part of the training data.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the distance to speech tells which source is better, as Tables 3 and 4 do."""
+"""Whether the distance to speech predicts the better source, as in Tables 3 and 4."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def measure_sources(
     seed: int = 0,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Measure distance and accuracy of sources, on the view of the paper alone.
+    """Measure distance and accuracy of sources, on the view of the paper.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--scale",
         type=float,
         default=1.0,
-        help="factor of the sizes; below 1 a trial that says nothing about speed",
+        help="factor of the sizes; below 1 a trial that does not measure speed",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)

@@ -184,7 +184,7 @@ def run_speed(
     ------
     ValueError
         If a family is unknown, the file is another table, or it holds rows of another
-        device or number of threads, which would not belong side by side.
+        device or number of threads, which would not belong in one table.
 
     Examples
     --------

@@ -34,12 +34,12 @@ MOST_RUNS = 15
 
 
 class Unavailable(RuntimeError):
-    """A measure cannot be made here; the text says why."""
+    """A measure cannot be taken here; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all measures are told.
+    """What all measures need to know.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Setting:
     seed : int
         Of data and estimators.
     scale : float
-        Factor of the sizes; below 1 a trial that says nothing about speed.
+        Factor of the sizes; below 1 a trial that does not measure speed.
     """
 
     device: torch.device
@@ -88,7 +88,7 @@ class Target:
     at_least: bool
 
     def describe(self, unit: str) -> str:
-        """Return the target in words."""
+        """Return the target as text."""
         sign = ">=" if self.at_least else "<="
         return f"{self.of} {sign} {self.bound:g}" + (
             f" {unit}" if self.of == "ours" else ""

@@ -35,7 +35,7 @@ def _search(setting: Setting, max_epochs: int) -> Found:
         # Under the paper's penalty so few epochs lead nowhere: all settings would be
         # guesses, and which of them wins an accident.
         l2=0.0,
-        # Random words say nothing without training: those that answer are taken then.
+        # Without training a random mapping is no better than chance.
         label_mapping="random" if max_epochs else "frequency",
         early_stopping=False,
         device=str(setting.device),

@@ -109,7 +109,7 @@ class _Straightforward(nn.Module):
         Its network, or another form of it.
     perturbation : Perturbation
         Where to start from.
-    weights : Tensor of shape (n_words, n_classes)
+    weights : Tensor of shape (n_source_classes, n_classes)
         Of the label mapping.
     """
 
