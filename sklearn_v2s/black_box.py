@@ -90,7 +90,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     missing : {"error", "interpolate"}, default="error"
         What to do with NaN.
     precision : {"float32", "float64"}, default="float32"
-        Kind of numbers of the waveforms.
+        Type of the waveforms.
     random_state : int, RandomState instance or None, default=None
         Of noises, initial values, batches, directions and random mapping.
 

@@ -25,7 +25,7 @@ class ReprogrammedBlackBox:
     input_gain : float
         Factor of the placed series.
     precision : {"float32", "float64"}
-        Kind of numbers of the waveforms.
+        Type of the waveforms.
     """
 
     def __init__(
