@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sklearn_v2s import V2SClassifier
+from sklearn_v2s.sources import registry
 from tests.small import make_classifier
 from tests.speech_folders import write_google
 from tests.tiny_source import TinySource
@@ -40,3 +41,17 @@ def tiny_source() -> TinySource:
 def make(tiny_source: TinySource) -> Callable[..., V2SClassifier]:
     """Return a function that makes classifiers on the tiny source."""
     return partial(make_classifier, tiny_source)
+
+
+@pytest.fixture
+def forget_sources(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that forgets all loaded and registered sources.
+
+    As in a new process. No user needs that, so that it has no public name.
+    """
+
+    def forget() -> None:
+        monkeypatch.setattr(registry, "_FACTORIES", {})
+        monkeypatch.setattr(registry, "_LOADED", {})
+
+    return forget

@@ -48,7 +48,7 @@ class TransferClassifier(NetworkClassifier):
     source_lr : float, default=0.001
         Learning rate of the weights of the source, which are to change less.
     lr_schedule : {"constant", "cosine"}, default="cosine"
-        Course of both learning rates.
+        Schedule of both learning rates.
     weight_decay : float, default=0.01
         Of AdamW.
     early_stopping : bool, default=False
@@ -221,8 +221,7 @@ class TransferClassifier(NetworkClassifier):
         ndarray of shape (n, embedding_size)
             One for each series.
         """
-        series = self._checked_series(X)
-        series = self._normalizer.transform(series)
+        series = self._normalized_series(X)
         parts: Any = self.module_
         encoder = nn.Sequential(parts.fixed, parts.encoder)
         device = resolve_device(self.device)

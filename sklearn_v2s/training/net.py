@@ -454,7 +454,7 @@ def build_v2s_net(
     settings : TrainingSettings
         How to train.
     refits_mapping : bool
-        Fit a mapping that asks for it again in each epoch.
+        Fit a mapping with ``refit_each_epoch`` again in each epoch.
 
     Returns
     -------
@@ -464,8 +464,8 @@ def build_v2s_net(
     for callback in settings.callbacks:
         # With a name of its own or without, as skorch takes them.
         each = callback[1] if isinstance(callback, tuple) else callback
-        kind = each if isinstance(each, type) else type(each)
-        if not issubclass(kind, Callback):
+        callback_class = each if isinstance(each, type) else type(each)
+        if not issubclass(callback_class, Callback):
             raise TypeError(
                 f"callbacks holds {callback!r}; allowed are skorch callbacks, alone or "
                 "as (name, callback)."

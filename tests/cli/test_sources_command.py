@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn_v2s.sources import (
     list_sources,
     load_checkpoint,
     load_source,
+    register_source,
     registry,
     save_checkpoint,
 )
@@ -162,11 +164,12 @@ def test_list_of_torchaudio(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_leaves_out_what_is_no_file(
     checkpoints: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    forget_sources: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # Not setitem: a doctest in the same process may have registered a source too.
-    monkeypatch.setattr(registry, "_FACTORIES", {"mine": lambda: Levels(WORDS)})
+    # A doctest in the same process may have registered a source too.
+    forget_sources()
+    register_source("mine", lambda: Levels(WORDS))
     assert set(list_sources()) == {"tiny", "mine"}
     assert "mine" not in run(capsys, "list")[1]
 
@@ -238,11 +241,11 @@ def test_evaluate_a_checkpoint(
 def test_evaluate_says_what_was_left_out(
     checkpoints: Path,
     corpus: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    forget_sources: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    factory = {"mine": lambda: Levels(("up", "go", "stop"))}
-    monkeypatch.setattr(registry, "_FACTORIES", factory)
+    forget_sources()
+    register_source("mine", lambda: Levels(("up", "go", "stop")))
     _, output, _ = run(capsys, "evaluate", "mine", "--corpus", corpus)
     assert output.splitlines() == [
         "words that the source does not know: left; left out, 2 clips",

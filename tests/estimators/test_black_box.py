@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that can only be asked: gradients from values, queries, the classifier."""
+"""Sources that can only be queried: gradients from values, the classifier."""
 
 import pickle
 import random
@@ -17,10 +17,11 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_v2s import BlackBoxV2SClassifier, black_box
+from sklearn_v2s import BlackBoxV2SClassifier
 from sklearn_v2s.label_mapping import RandomLabelMapping
 from sklearn_v2s.perturbation.zeroth_order import random_basis, zeroth_order_gradient
 from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.training import zeroth_order
 from tests.estimators.test_sklearn_checks import IN_FLOAT64, check_name
 from tests.small import make_series
 from tests.tiny_source import TinySource
@@ -294,7 +295,7 @@ def test_steps_are_those_of_adam_with_a_rate_that_falls_as_a_cosine(monkeypatch)
         points.append(point.copy())
         return 0.0, np.array([5.0, -0.1, 2.0])
 
-    monkeypatch.setattr(black_box, "zeroth_order_gradient", constant_gradient)
+    monkeypatch.setattr(zeroth_order, "zeroth_order_gradient", constant_gradient)
     X, y = make_series(n=12)
     make(rank=3, max_iter=8, lr=0.1).fit(X, y)
     # Adam goes as far as the rate in each coordinate where the gradient is constant.
@@ -327,7 +328,7 @@ def test_probabilities_need_not_sum_to_one():
     one = make(max_iter=3).fit(X, y)
     percent = make(lambda w: 100 * tiny_probabilities(w), max_iter=3).fit(X, y)
     assert_allclose(percent.predict_proba(X), one.predict_proba(X), rtol=1e-5)
-    # Words that are never heard have the probability 0 and no logarithm.
+    # Source classes of probability 0 have no logarithm.
     silent = make(lambda w: np.eye(N_WORDS)[np.zeros(len(w), int)], max_iter=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -441,7 +442,7 @@ def test_a_budget_without_room_is_said():
     assert fitted.n_iter_ == 0 and fitted.n_queries_ == 24
     with pytest.raises(ValueError, match=r"max_queries=23 is not .* 24 or more"):
         make(max_queries=23).fit(X, y)
-    # Nobody asked for steps: no warning.
+    # No steps are wanted: no warning.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(max_queries=24, max_iter=0).fit(X, y)
@@ -451,7 +452,7 @@ def test_a_budget_without_room_is_said():
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"),
+    ("source", "text"),
     [
         (lambda w: np.ones(len(w)), r"shape \(24,\) for 24 waveforms; .*\(24, n_sourc"),
         (lambda w: np.ones((len(w) - 1, 3)), r"shape \(23, 3\) for 24 waveforms"),
@@ -465,13 +466,13 @@ def test_a_budget_without_room_is_said():
         (lambda w: [[1, 2], [3]], "returned list, which is no array"),
     ],
 )
-def test_a_wrong_answer_is_said(answer, text):
+def test_wrong_outputs_are_reported(source, text):
     X, y = make_series(n=24)
     with pytest.raises(ValueError, match=f"source returned.*{text}|{text}"):
-        make(answer).fit(X, y)
+        make(source).fit(X, y)
 
 
-def test_an_answer_of_other_classes_is_said():
+def test_outputs_of_other_classes_are_reported():
     X, y = make_series(n=24)
     sizes = iter([12, 12, 11])
     with pytest.raises(ValueError, match=r"returned 11 scores .* but 12 before"):
@@ -482,7 +483,7 @@ def test_an_answer_of_other_classes_is_said():
         fitted.predict(X)
 
 
-def test_lists_and_tensors_are_answers_too():
+def test_outputs_may_be_lists_or_tensors():
     X, y = make_series(n=24)
     expected = make(max_iter=2).fit(X, y).predict_proba(X)
     for convert in (lambda p: p.tolist(), torch.from_numpy):
@@ -496,9 +497,9 @@ def test_an_error_of_the_source_is_its_own_and_leaves_the_fit_before():
     before = fitted.predict_proba(X)
 
     def broken(waveforms):
-        raise ConnectionError("no answer")
+        raise ConnectionError("no connection")
 
-    with pytest.raises(ConnectionError, match="no answer"):
+    with pytest.raises(ConnectionError, match="no connection"):
         fitted.set_params(source=broken).fit(X[:12], y[:12])
     assert_array_equal(
         fitted.set_params(source=tiny_probabilities).predict_proba(X), before

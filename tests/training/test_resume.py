@@ -60,7 +60,7 @@ def source(tmp_path_factory) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_attrnn(front_end, [f"word{number}" for number in range(12)])
-    # As if it had been trained: it does not answer the same word to everything.
+    # As if it had been trained: it does not predict one class for everything.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -21,7 +21,7 @@ from sklearn_v2s.label_mapping import (
 )
 from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.perturbation import collect_outputs
-from sklearn_v2s.sources.contract import SourceOutputs, freeze
+from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.training.net import RowsOnDevice, keep_batch
@@ -154,7 +154,7 @@ def test_the_loss_is_that_of_equations_3_and_4(aggregation, n_classes, n_views):
         expected = loss_by_hand(module, mapping, series, codes, weight)
         loss = loss_of(net, series, codes, weight)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
-        # In training there is no other term unless asked for.
+        # In training there is no other term by default.
         loss = loss_of(net, series, codes, weight, training=True)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
 
@@ -414,12 +414,9 @@ def test_an_accelerator_trains_the_same(make):
     for device in (CPU, torch.device("cuda")):
         mapping = make()
         module = make_module(mapping, series, codes, dropout=0.3, seeds=(0, 1))
-        module.to(device)
-        module.reprogrammed.hear_with(freeze(TinySource().double()).to(device))
-        net = make_net(module, mapping, 12, make_data(n=6), device=device)
+        net = make_net(module.on(device), mapping, 12, make_data(n=6))
         train(net, series, codes)
-        net.module_.to("cpu")
-        net.hold_optimizer_on("cpu")
+        net.finish(module)
         deltas.append(delta_of(module))
     torch.testing.assert_close(*deltas, rtol=0, atol=1e-8)
 
@@ -432,9 +429,8 @@ def test_the_host_waits_once_an_epoch_however_many_steps_there_are():
     for batch_size in (12, 3):
         series, codes = make_data()
         mapping = RandomLabelMapping(random_state=0)
-        module = make_module(mapping, series, codes, dropout=0.3).to(device)
-        module.reprogrammed.hear_with(freeze(TinySource().double()).to(device))
-        net = make_net(module, mapping, 12, device=device, batch_size=batch_size)
+        module = make_module(mapping, series, codes, dropout=0.3).on(device)
+        net = make_net(module, mapping, 12, batch_size=batch_size)
         # Whatever is allocated or loaded once.
         train(net, series, codes, epochs=1)
         torch.cuda.set_sync_debug_mode("warn")
