@@ -633,6 +633,11 @@ class ReprogrammedModel:
             setattr(mapping, name, value)
         for name, value in state.under("label_mapping/").items():
             setattr(mapping, name, value)
+        if isinstance(mapping, LinearLabelMapping):
+            # In files of 0.1.0 all features are read.
+            fitted = mapping.__dict__
+            fitted.setdefault("selected_", np.arange(mapping.n_features_in_))
+            fitted.setdefault("block_sizes_", np.asarray(mapping.block_sizes or []))
         settings = _settings(document, mapping)
         normalizer = SeriesNormalizer(settings.normalization)
         normalizer.mean_ = state.arrays["normalizer/mean"]

@@ -81,6 +81,7 @@ class LinearHead(nn.Module):
     mean: Tensor
     scale: Tensor
     bound: Tensor
+    selected: Tensor | None
 
     def __init__(
         self, mapping: Any, n_features: int, n_classes: int, weight_decay: float = 1e-3
@@ -88,6 +89,11 @@ class LinearHead(nn.Module):
         super().__init__()
         self.weight_decay = weight_decay
         double = torch.float64
+        selected = None
+        if len(getattr(mapping, "selected_", range(n_features))) < n_features:
+            selected = torch.as_tensor(mapping.selected_)
+            n_features = len(selected)
+        self.register_buffer("selected", selected)
         self.register_buffer("mean", torch.zeros(n_features, dtype=double))
         self.register_buffer("scale", torch.ones(n_features, dtype=double))
         bound = torch.full((n_features,), torch.inf, dtype=double)
@@ -96,7 +102,7 @@ class LinearHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_classes, dtype=double))
         self.long_blocks: list[slice] = []
         if isinstance(mapping, LinearLabelMapping):
-            self.long_blocks = long_blocks(mapping.block_sizes)
+            self.long_blocks = long_blocks(mapping.block_sizes_)
             with torch.no_grad():
                 self.mean.copy_(torch.as_tensor(mapping.mean_))
                 self.scale.copy_(torch.as_tensor(mapping.scale_))
@@ -107,6 +113,8 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logarithms of the target-class probabilities, of shape (batch, C)."""
+        if self.selected is not None:
+            features = features[:, self.selected]
         rows = standardise(
             features, self.mean, self.scale, self.bound, self.long_blocks, xp=torch
         )

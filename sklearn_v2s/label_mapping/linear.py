@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
@@ -95,20 +95,36 @@ class LinearLabelMapping(BaseLabelMapping):
         Largest number of iterations of the logistic regression.
     tol : float, default=1e-8
         Tolerance at which the logistic regression stops.
+    mapping_size : int, default=None
+        Source outputs that speak for each class: of the first `n_source_outputs`
+        features those with the largest coefficients, in a first fit to the training
+        rows, are kept for it, and the map is fitted again with what is kept for any
+        class. Features after the first `n_source_outputs` are always kept. None keeps
+        all.
+    n_source_outputs : int, default=None
+        Number of features, the first ones, that `mapping_size` chooses among. None:
+        all features.
+    store_loo_scores : bool, default=False
+        Keep the leave-one-out scores of the training rows. Only for ridge.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Target classes, in the order of the columns of ``transform``.
-    coef_ : ndarray of shape (n_classes, n_features)
-        Coefficients of the standardised features, brought to length where blocks are.
+    selected_ : ndarray of shape (n_selected,)
+        Features that are read, ascending.
+    block_sizes_ : ndarray of shape (n_blocks,)
+        Number of features that are read of each block; empty without blocks.
+    coef_ : ndarray of shape (n_classes, n_selected)
+        Coefficients of the standardised features that are read, brought to length where
+        blocks are. The next three attributes are of the same features.
     intercept_ : ndarray of shape (n_classes,)
         Scores of a row at the mean of the features.
-    mean_ : ndarray of shape (n_features,)
+    mean_ : ndarray of shape (n_selected,)
         Weighted mean of each feature.
-    scale_ : ndarray of shape (n_features,)
+    scale_ : ndarray of shape (n_selected,)
         Weighted standard deviation of each feature, 1 where it is constant.
-    bound_ : ndarray of shape (n_features,)
+    bound_ : ndarray of shape (n_selected,)
         Largest absolute value of a standardised feature that is told apart.
     temperature_ : float
         Factor of the scores before the softmax; 1 for the logistic regression.
@@ -119,6 +135,9 @@ class LinearLabelMapping(BaseLabelMapping):
     loo_accuracy_ : float
         Weighted share of rows whose class has the largest leave-one-out score. Only for
         ridge.
+    loo_scores_ : ndarray of shape (n_samples, n_classes)
+        Logarithms of the probabilities that each row of positive weight would get from
+        a fit without it. Only with `store_loo_scores`.
     n_iter_ : int
         Iterations of the logistic regression; 1 for ridge, which is in closed form.
     n_features_in_ : int
@@ -156,6 +175,9 @@ class LinearLabelMapping(BaseLabelMapping):
         "C": [NumberInterval(Real, 0, None, closed="neither")],
         "max_iter": [NumberInterval(Integral, 1, None, closed="left")],
         "tol": [NumberInterval(Real, 0, None, closed="neither")],
+        "mapping_size": [NumberInterval(Integral, 1, None, closed="left"), None],
+        "n_source_outputs": [NumberInterval(Integral, 1, None, closed="left"), None],
+        "store_loo_scores": ["boolean"],
     }
 
     reads_logits = False
@@ -163,14 +185,17 @@ class LinearLabelMapping(BaseLabelMapping):
     _dtypes = (np.float64, np.float32)
 
     alpha_: float
+    block_sizes_: NDArray[np.intp]
     bound_: Floats
     coef_: Floats
     intercept_: Floats
     loo_accuracy_: float
     loo_log_loss_: float
+    loo_scores_: Floats
     mean_: Floats
     n_iter_: int
     scale_: Floats
+    selected_: NDArray[np.intp]
     temperature_: float
 
     def __init__(
@@ -181,6 +206,9 @@ class LinearLabelMapping(BaseLabelMapping):
         C: float = 1.0,
         max_iter: int = 1000,
         tol: float = 1e-8,
+        mapping_size: int | None = None,
+        n_source_outputs: int | None = None,
+        store_loo_scores: bool = False,
     ) -> None:
         self.solver = solver
         self.block_sizes = block_sizes
@@ -188,6 +216,9 @@ class LinearLabelMapping(BaseLabelMapping):
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
+        self.mapping_size = mapping_size
+        self.n_source_outputs = n_source_outputs
+        self.store_loo_scores = store_loo_scores
 
     def decision_scores(self, X: ArrayLike) -> Floats:
         """Return the linear scores, before temperature and softmax.
@@ -208,10 +239,12 @@ class LinearLabelMapping(BaseLabelMapping):
 
     def _decision_scores(self, rows: Floats) -> Floats:
         scores = np.empty((len(rows), len(self.coef_)))
-        blocks = long_blocks(self.block_sizes)
+        blocks = long_blocks(self.block_sizes_)
+        some = len(self.selected_) < rows.shape[1]
         for part in chunks(*rows.shape):
+            read = rows[part, self.selected_] if some else rows[part]
             standard = standardise(
-                rows[part], self.mean_, self.scale_, self.bound_, blocks
+                read, self.mean_, self.scale_, self.bound_, blocks
             )
             scores[part] = standard @ self.coef_.T
         return scores + self.intercept_
@@ -222,11 +255,62 @@ class LinearLabelMapping(BaseLabelMapping):
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> None:
-        for name in ("alpha_", "loo_log_loss_", "loo_accuracy_"):
+        for name in ("alpha_", "loo_log_loss_", "loo_accuracy_", "loo_scores_"):
             # Left over from a fit with the other solver, they would mislead.
             self.__dict__.pop(name, None)
         alphas = self._given_alphas()
-        rows = self._standardise(scores, weight)
+        n_features = scores.shape[1]
+        n_choices = self._n_choices(n_features)
+        self.selected_ = np.arange(n_features)
+        self.block_sizes_ = self._given_blocks(n_features)
+        self._fit_selected(scores, alphas, codes, weight, n_classes)
+        if self.mapping_size is not None and self.mapping_size < n_choices:
+            self._select(n_choices)
+            read = scores[:, self.selected_]
+            self._fit_selected(read, alphas, codes, weight, n_classes)
+
+    def _n_choices(self, n_features: int) -> int:
+        """Return the number of features that `mapping_size` chooses among."""
+        n_choices = self.n_source_outputs or n_features
+        if n_choices > n_features:
+            raise ValueError(
+                f"n_source_outputs={self.n_source_outputs!r} is not allowed: give an "
+                f"integer from 1 to {n_features}, the number of features, or None."
+            )
+        if self.mapping_size is not None and self.mapping_size > n_choices:
+            raise ValueError(
+                f"mapping_size={self.mapping_size!r} is not allowed: give an integer "
+                f"from 1 to {n_choices}, the number of source outputs, or None for all."
+            )
+        return n_choices
+
+    def _select(self, n_choices: int) -> None:
+        """Set the features to read: the strongest for each class, and all others."""
+        # A stable sort, so that of equal ones the first is taken.
+        order = np.argsort(-np.abs(self.coef_[:, :n_choices]), axis=1, kind="stable")
+        kept = np.zeros(len(self.selected_), dtype=bool)
+        kept[n_choices:] = True
+        kept[order[:, : self.mapping_size]] = True
+        self.selected_ = np.flatnonzero(kept)
+        if len(self.block_sizes_):
+            starts = np.cumsum([0, *self.block_sizes_[:-1]])
+            sizes = np.add.reduceat(kept.astype(np.intp), starts)
+            # A block of which nothing is read is none.
+            self.block_sizes_ = sizes[sizes > 0]
+
+    def _fit_selected(
+        self,
+        scores: Floats,
+        alphas: Floats | None,
+        codes: Codes,
+        weight: Floats,
+        n_classes: int,
+    ) -> None:
+        """Fit to the features that are read."""
+        rows = StandardRows(scores, weight)
+        self.mean_, self.scale_, self.bound_ = rows.mean, rows.scale, rows.bound
+        if len(self.block_sizes_):
+            rows.balance(self.block_sizes_.tolist())
         if self.solver == "ridge":
             self._fit_ridge(rows, alphas, codes, weight, n_classes)
         else:
@@ -234,25 +318,22 @@ class LinearLabelMapping(BaseLabelMapping):
         self.coef_ = self.coef_ * rows.share
         self.intercept_ = self.intercept_ - self.coef_ @ rows.offset
 
-    def _standardise(self, scores: Floats, weight: Floats) -> StandardRows:
-        """Return what to fit to; set the attributes that describe it."""
-        rows = StandardRows(scores, weight)
-        self.mean_, self.scale_, self.bound_ = rows.mean, rows.scale, rows.bound
-        if self.block_sizes is not None:
-            try:
-                sizes = np.asarray(self.block_sizes)
-            except ValueError:
-                sizes = np.empty(0)
-            n_features = scores.shape[1]
-            whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-            if not whole or sizes.min(initial=1) < 1 or sizes.sum() != n_features:
-                raise ValueError(
-                    f"block_sizes={self.block_sizes!r} is not allowed: give positive "
-                    f"integers whose sum is the number of features, {n_features}, or "
-                    "None."
-                )
-            rows.balance(sizes.tolist())
-        return rows
+    def _given_blocks(self, n_features: int) -> NDArray[np.intp]:
+        """Return the sizes of the user's blocks, none where there are no blocks."""
+        if self.block_sizes is None:
+            return np.empty(0, dtype=np.intp)
+        try:
+            sizes = np.asarray(self.block_sizes)
+        except ValueError:
+            sizes = np.empty(0)
+        whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
+        if not whole or sizes.min(initial=1) < 1 or sizes.sum() != n_features:
+            raise ValueError(
+                f"block_sizes={self.block_sizes!r} is not allowed: give positive "
+                f"integers whose sum is the number of features, {n_features}, or "
+                "None."
+            )
+        return sizes.astype(np.intp)
 
     def _given_alphas(self) -> Floats | None:
         """Return the user's penalties, ascending, or None for a grid."""
@@ -304,6 +385,8 @@ class LinearLabelMapping(BaseLabelMapping):
         self.temperature_ = temperature
         self.loo_log_loss_ = float(-np.average(logs[truth], weights=weight))
         self.loo_accuracy_ = float(np.average(right, weights=weight))
+        if self.store_loo_scores:
+            self.loo_scores_ = logs
 
     def _fit_logistic(
         self, rows: Floats, codes: Codes, weight: Floats, n_classes: int

@@ -36,16 +36,16 @@ _SHORTEST = 1e-6
 _CHUNK_VALUES = 2**21
 
 
-def long_blocks(block_sizes: Sequence[int] | None) -> list[slice]:
+def long_blocks(block_sizes: Sequence[int] | npt.NDArray[np.intp]) -> list[slice]:
     """Return the features of the blocks that every row has the same length in."""
     return [
         block
-        for block in _blocks([] if block_sizes is None else block_sizes)
+        for block in _blocks(block_sizes)
         if block.stop - block.start >= _LONG_BLOCK
     ]
 
 
-def _blocks(sizes: Sequence[int]) -> list[slice]:
+def _blocks(sizes: Sequence[int] | npt.NDArray[np.intp]) -> list[slice]:
     ends = np.cumsum(sizes).astype(int).tolist()
     return [slice(start, end) for start, end in pairwise([0, *ends])]
 

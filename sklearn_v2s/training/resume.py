@@ -12,6 +12,7 @@ import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS
 from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
@@ -210,7 +211,8 @@ class _CheckpointWriter(Callback):
         tensors, header = self.begin_with
         path = state_path(self.path)
         try:
-            _compare(path, header["about"], self.about_)
+            kept = _with_later_parameters(header["about"], self.about_)
+            _compare(path, kept, self.about_)
             restore_state(net, tensors, header)
             self.every_ = self.every or header["every"]
         except (AttributeError, KeyError, TypeError, RuntimeError) as error:
@@ -304,6 +306,27 @@ def _summary(values: np.ndarray) -> list[float]:
     # Standardised data have the same norm, but not the same order of values.
     waves = np.cos(np.arange(len(flat)))
     return [*np.shape(values), norm, float(flat @ waves) / (norm or 1.0)]
+
+
+def _with_later_parameters(kept: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says of its training, with parameters of later versions.
+
+    Where a label mapping has got a parameter since, it did what the default does.
+    """
+    mapping, present = kept["label mapping"], now["label mapping"]
+    if mapping["kind"] != present["kind"]:
+        return kept
+    defaults = {**_defaults(mapping["kind"]), **mapping["parameters"]}
+    parameters = {name: defaults.get(name) for name in present["parameters"]}
+    return {**kept, "label mapping": {**mapping, "parameters": parameters}}
+
+
+def _defaults(kind: str) -> dict[str, Any]:
+    """Return the default parameters of a label mapping of the package."""
+    for mapping in LABEL_MAPPINGS.values():
+        if mapping.__name__ == kind:
+            return mapping().get_params()
+    return {}
 
 
 def _compare(path: Path, kept: dict[str, Any], now: dict[str, Any]) -> None:
