@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sklearn_v2s.label_mapping.linear import LinearLabelMapping
-from sklearn_v2s.label_mapping.standard_rows import SHORTEST, long_blocks
+from sklearn_v2s.label_mapping.standard_rows import (
+    long_blocks,
+    standardise,
+)
 
 __all__ = ["LinearHead", "MatrixHead", "head_for"]
 
@@ -104,23 +107,10 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logarithms of the target-class probabilities, of shape (batch, C)."""
-        standardised = (features - self.mean) / self.scale
-        standardised = torch.clamp(standardised, -self.bound, self.bound)
-        if self.long_blocks:
-            standardised = self._bring_to_length(standardised)
-        return torch.log_softmax(
-            functional.linear(standardised, self.weight, self.bias), dim=1
+        rows = standardise(
+            features, self.mean, self.scale, self.bound, self.long_blocks, xp=torch
         )
-
-    def _bring_to_length(self, rows: Tensor) -> Tensor:
-        parts, start = [], 0
-        for block in self.long_blocks:
-            part = rows[:, block]
-            # The slope of a square root is infinite at zero.
-            square = part.square().mean(1, keepdim=True).clamp_min(SHORTEST**2)
-            parts += [rows[:, start : block.start], part / square.sqrt()]
-            start = block.stop
-        return torch.cat([*parts, rows[:, start:]], dim=1)
+        return torch.log_softmax(functional.linear(rows, self.weight, self.bias), dim=1)
 
     def penalty(self) -> Tensor:
         """Return the squared size of the weights, times the weight decay."""

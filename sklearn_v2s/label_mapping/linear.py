@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_v2s.label_mapping.base import BaseLabelMapping, Codes, Floats
 from sklearn_v2s.label_mapping.ridge import fit_ridge_path
 from sklearn_v2s.label_mapping.standard_rows import (
-    SHORTEST,
     StandardRows,
     chunks,
     long_blocks,
+    standardise,
 )
 from sklearn_v2s.runtime.sklearn_compat import NumberInterval, StrOptions
 
@@ -208,20 +208,13 @@ class LinearLabelMapping(BaseLabelMapping):
 
     def _decision_scores(self, rows: Floats) -> Floats:
         scores = np.empty((len(rows), len(self.coef_)))
+        blocks = long_blocks(self.block_sizes)
         for part in chunks(*rows.shape):
-            scaled = (rows[part] - self.mean_) / self.scale_
-            np.clip(scaled, -self.bound_, self.bound_, out=scaled)
-            self._bring_to_length(scaled)
-            scores[part] = scaled @ self.coef_.T
+            standard = standardise(
+                rows[part], self.mean_, self.scale_, self.bound_, blocks
+            )
+            scores[part] = standard @ self.coef_.T
         return scores + self.intercept_
-
-    def _bring_to_length(self, rows: Floats) -> None:
-        """Give every row the same length in each long block, in place."""
-        for block in long_blocks(self.block_sizes):
-            part = rows[:, block]
-            # Not less than a rounding error: a row at the mean has no direction.
-            length = np.sqrt((part**2).mean(axis=1, keepdims=True))
-            part /= np.maximum(length, SHORTEST)
 
     def _transform(self, scores: Floats) -> Floats:
         return softmax(self.temperature_ * self._decision_scores(scores), axis=1)

@@ -9,13 +9,19 @@ to nothing.
 from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sklearn_v2s.label_mapping.base import Floats
 
-__all__ = ["SHORTEST", "StandardRows", "chunks", "long_blocks"]
+__all__ = [
+    "StandardRows",
+    "chunks",
+    "long_blocks",
+    "standardise",
+]
 
 # Sources compute in float32: a feature that varies by less than some units of its last
 # place is constant, and to standardise it would turn rounding noise into a feature.
@@ -24,7 +30,8 @@ _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 _EXTRAPOLATION = 2.0
 # Blocks of fewer features carry information in their length, and weigh less.
 _LONG_BLOCK = 32
-SHORTEST = 1e-6
+# Not less than a rounding error: a row at the mean has no direction.
+_SHORTEST = 1e-6
 # Values to standardise at a time, in float64: 16 MiB.
 _CHUNK_VALUES = 2**21
 
@@ -41,6 +48,65 @@ def long_blocks(block_sizes: Sequence[int] | None) -> list[slice]:
 def _blocks(sizes: Sequence[int]) -> list[slice]:
     ends = np.cumsum(sizes).astype(int).tolist()
     return [slice(start, end) for start, end in pairwise([0, *ends])]
+
+
+def _standardise(rows: Any, mean: Any, scale: Any) -> Any:
+    # The second step in place: there are many values, and rows stay as they are.
+    standardised = rows - mean
+    standardised /= scale
+    return standardised
+
+
+def _length(mean_square: Any, xp: Any = np) -> Any:
+    """Return the length of rows in a block, per root of its number of features."""
+    # Clipped first, for the slope of a square root is infinite at zero.
+    return xp.sqrt(xp.clip(mean_square, _SHORTEST**2, None))
+
+
+def standardise(
+    rows: Any,
+    mean: Any,
+    scale: Any,
+    bound: Any,
+    blocks: Sequence[slice] = (),
+    xp: Any = np,
+) -> Any:
+    """Return rows as the linear mapping reads them once it is fitted.
+
+    Parameters
+    ----------
+    rows : ndarray or Tensor of shape (n, d)
+        Features.
+    mean, scale, bound : ndarray or Tensor of shape (d,)
+        Attributes of the `StandardRows` of the fit.
+    blocks : sequence of slice, default=()
+        Blocks in which every row is brought to the same length: `long_blocks`.
+    xp : module, default=numpy
+        ``numpy``, or ``torch`` for tensors.
+
+    Returns
+    -------
+    ndarray or Tensor of shape (n, d)
+        Standardised, clipped at the bound, and brought to length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.label_mapping.standard_rows import standardise
+    >>> rows = np.array([[5.0, 9.0, 9.0]])
+    >>> standardise(rows, mean=3.0, scale=2.0, bound=2.5, blocks=[slice(1, 3)])
+    array([[1., 1., 1.]])
+    """
+    rows = xp.clip(_standardise(rows, mean, scale), -bound, bound)
+    if not blocks:
+        return rows
+    parts, start = [], 0
+    for block in blocks:
+        part = rows[:, block]
+        length = _length((part**2).mean(axis=1, keepdims=True), xp)
+        parts += [rows[:, start : block.start], part / length]
+        start = block.stop
+    return xp.concatenate([*parts, rows[:, start:]], axis=1)
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
@@ -144,9 +210,7 @@ class StandardRows:
             ]
             if size >= _LONG_BLOCK:
                 square = sum((self.part(columns=piece) ** 2).sum(1) for piece in pieces)
-                # Not less than a rounding error: a row at the mean has no direction.
-                length = np.maximum(np.sqrt(square / size), SHORTEST)
-                self._lengths.append((block, length))
+                self._lengths.append((block, _length(square / size)))
             for piece in pieces:
                 part = self.part(columns=piece)
                 self.offset[piece] = self._weight @ part / total
@@ -173,9 +237,9 @@ class StandardRows:
         ndarray
             In float64; the caller may change it.
         """
-        part = self._rows[rows, columns].astype(np.float64)
-        part -= self.mean[columns]
-        part /= self.scale[columns]
+        part: Floats = _standardise(
+            self._rows[rows, columns], self.mean[columns], self.scale[columns]
+        )
         part[:, ~self._varies[columns]] = 0
         first, end, _ = columns.indices(self.shape[1])
         for block, length in self._lengths:
