@@ -285,10 +285,10 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         start = rng.normal(size=self.rank)
         start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
         training = ZerothOrderTraining(
-            source,
-            OrderedRows.sort(given, series, codes, weight),
-            len(fitted.classes_),
-            basis,
+            source=source,
+            data=OrderedRows.sort(given, series, codes, weight),
+            n_classes=len(fitted.classes_),
+            basis=basis,
             batch_size=self.batch_size,
             lr=self.lr,
             n_directions=self.n_directions,

@@ -6,6 +6,7 @@ trainings has no place in it: a step estimates the gradient from values and hand
 Adam.
 """
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -79,10 +80,11 @@ def refit_interval(mapping: LabelMapping, n: int, batch_size: int) -> int | None
     return -(-n // batch_size)
 
 
+@dataclass(kw_only=True)
 class ZerothOrderTraining:
     """Training of the coefficients of a perturbation of low rank.
 
-    Parameters
+    Attributes
     ----------
     source : ReprogrammedBlackBox
         What is queried.
@@ -102,37 +104,21 @@ class ZerothOrderTraining:
         How far it goes in each.
     rng : numpy.random.Generator
         Draws batches and directions.
-
-    Attributes
-    ----------
     history : list of dict
         For each step ``loss``, that of its batch before the step, and ``n_queries``,
         the queries until then.
     """
 
-    def __init__(
-        self,
-        source: ReprogrammedBlackBox,
-        data: OrderedRows,
-        n_classes: int,
-        basis: np.ndarray,
-        *,
-        batch_size: int,
-        lr: float,
-        n_directions: int,
-        smoothing: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self.source = source
-        self.data = data
-        self.n_classes = n_classes
-        self.basis = basis
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_directions = n_directions
-        self.smoothing = smoothing
-        self.rng = rng
-        self.history: list[dict[str, float]] = []
+    source: ReprogrammedBlackBox
+    data: OrderedRows
+    n_classes: int
+    basis: np.ndarray
+    batch_size: int
+    lr: float
+    n_directions: int
+    smoothing: float
+    rng: np.random.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
 
     def evaluate(
         self, mapping: LabelMapping, coefficients: np.ndarray, refit: bool = True

@@ -37,7 +37,7 @@ from tests.small_training import (
     small_training,
     train,
 )
-from tests.tiny_source import TinySource
+from tests.tiny_source import TinySource, draw_parameters
 
 # --- batches -------------------------------------------------------------------------
 
@@ -284,13 +284,7 @@ def make_attrnn(n_classes=36):
         source = build_attrnn(
             FRONT_ENDS["kapre"], [f"word{position}" for position in range(n_classes)]
         )
-        for name, tensor in source.network.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.3, 2.0)
-            elif name.endswith(("running_mean", "norm1.weight", "norm2.weight")):
-                tensor.normal_(0.5, 0.5)
-            elif tensor.is_floating_point():
-                tensor.normal_(0.0, 0.25)
+        draw_parameters(source.network)
     return source
 
 
