@@ -118,22 +118,22 @@ def test_mappings_read_words_averaged_or_all_views_side_by_side(kind):
         read = read_outputs(outputs, source_output, mean_logits=False)
         assert isinstance(read, type(kind(logits)))
         assert_array_equal(read, expected)
-        words = read_outputs(outputs, source_output, mean_logits=True)
-        assert_allclose(words, (logits[:, 0] + logits[:, 1]) / 2, rtol=1e-15)
+        means = read_outputs(outputs, source_output, mean_logits=True)
+        assert_allclose(means, (logits[:, 0] + logits[:, 1]) / 2, rtol=1e-15)
 
 
 # --- the loss ------------------------------------------------------------------------
 
 
 def loss_by_hand(module, mapping, series, codes, weight):
-    """Equations 3 and 4, word by word."""
+    """Equations 3 and 4, term by term."""
     logits = collect_outputs(module.reprogrammed, series).logits.mean(axis=1)
     groups = mapping.source_indices_
     total = 0.0
     for row, code, w in zip(logits, codes, weight, strict=True):
         if mapping.aggregation == "probability":
-            words = np.exp(row) / np.exp(row).sum()
-            score = sum(words[s] for s in groups[code]) / len(groups[code])
+            proba = np.exp(row) / np.exp(row).sum()
+            score = sum(proba[s] for s in groups[code]) / len(groups[code])
         else:
             means = [sum(row[s] for s in group) / len(group) for group in groups]
             score = np.exp(means[code]) / np.exp(means).sum()
@@ -142,7 +142,7 @@ def loss_by_hand(module, mapping, series, codes, weight):
 
 
 @pytest.mark.parametrize("aggregation", ["probability", "logit"])
-@pytest.mark.parametrize("n_classes", [2, 3, 5])  # of 12 words, 5 classes leave 2 over
+@pytest.mark.parametrize("n_classes", [2, 3, 5])  # 5 of 12 source classes leave 2 over
 @pytest.mark.parametrize("n_views", [1, 2])
 def test_the_loss_is_that_of_equations_3_and_4(aggregation, n_classes, n_views):
     series, codes = make_data(n_classes=n_classes)
@@ -169,14 +169,14 @@ def test_the_matrix_head_is_the_mapping(make, aggregation):
     assert_allclose(scores, mapping.transform(logits), rtol=1e-13)
 
 
-def test_the_loss_stays_finite_where_all_words_of_a_class_are_unlikely():
+def test_the_loss_stays_finite_where_all_source_classes_of_a_class_are_unlikely():
     mapping = ContiguousLabelMapping().fit(np.eye(4), [0, 1, 0, 1])
     logits = torch.tensor([[1e4, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
     score = MatrixHead(mapping)(logits)[0, 1]
     # (e^0 + e^0) / 2 of e^10000
     assert score.item() == pytest.approx(-1e4)
     score.backward()
-    # Both of its words are wanted equally, and the first one not at all.
+    # Half for each of its source classes, minus the softmax: all of it on the first.
     assert_allclose(logits.grad, [[-1.0, 0.0, 0.5, 0.5]], atol=1e-9)
 
 
