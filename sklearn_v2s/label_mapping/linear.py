@@ -35,9 +35,9 @@ _RELATIVE_ALPHAS = np.logspace(-7, -2, 21)
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
 
-# Where every class has one row there is nothing to choose by. Series of the training
-# parts of 26 datasets, one of each class at a time, told the others' classes best so.
-_ALPHA_OF_NO_ROWS, _TEMPERATURE_OF_NO_ROWS = 1e-3, 2.0
+# For singleton classes alone, where there is nothing to choose by. With these, one
+# series of each class predicted the others best in the training parts of 26 datasets.
+_SINGLETON_ALPHA, _SINGLETON_TEMPERATURE = 1e-3, 2.0
 
 
 class LinearLabelMapping(BaseLabelMapping):
@@ -371,10 +371,10 @@ class LinearLabelMapping(BaseLabelMapping):
             ridge = fit_ridge_path(rows, targets, weight, alphas, loo_weight)
             temperature = fit_temperature(ridge.loo_scores, codes, loo_weight)
         else:
-            usual = _ALPHA_OF_NO_ROWS * max(weight.sum(), rows.variation)
+            usual = _SINGLETON_ALPHA * max(weight.sum(), rows.variation)
             nearest = np.abs(np.log(alphas / usual)).argmin()
             ridge = fit_ridge_path(rows, targets, weight, alphas[[nearest]])
-            temperature = _TEMPERATURE_OF_NO_ROWS
+            temperature = _SINGLETON_TEMPERATURE
         logs = log_softmax(temperature * ridge.loo_scores, axis=1)
         truth = np.arange(len(codes)), codes
         right = ridge.loo_scores.argmax(axis=1) == codes

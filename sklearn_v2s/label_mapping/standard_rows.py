@@ -109,7 +109,7 @@ def standardise(
     return xp.concatenate([*parts, rows[:, start:]], axis=1)
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
+def chunks(count: int, size: int, chunk_values: int = _CHUNK_VALUES) -> Iterator[slice]:
     """Cut ``range(count)`` so that `size` values for each stay few at a time.
 
     Parameters
@@ -118,6 +118,8 @@ def chunks(count: int, size: int) -> Iterator[slice]:
         Rows or columns.
     size : int
         Values of each.
+    chunk_values : int, default=2**21
+        How many values are few.
 
     Yields
     ------
@@ -130,7 +132,7 @@ def chunks(count: int, size: int) -> Iterator[slice]:
     >>> list(chunks(3, 10))
     [slice(0, 3, None)]
     """
-    step = max(1, _CHUNK_VALUES // max(1, size))
+    step = max(1, chunk_values // max(1, size))
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
 
@@ -144,6 +146,8 @@ class StandardRows:
         Features; they are read again for each part and never changed.
     weight : ndarray of shape (n,)
         Positive weights of the rows.
+    chunk_values : int, default=2**21
+        How many values to standardise at a time.
 
     Attributes
     ----------
@@ -166,18 +170,21 @@ class StandardRows:
            [ 1.,  0.]])
     """
 
-    def __init__(self, rows: Floats, weight: Floats) -> None:
+    def __init__(
+        self, rows: Floats, weight: Floats, chunk_values: int = _CHUNK_VALUES
+    ) -> None:
         n, d = rows.shape
         self.shape = n, d
         self._rows = rows
         self._weight = weight
+        self._chunk_values = chunk_values
         self._lengths: list[tuple[slice, Floats]] = []
         self.mean, self.scale, self.bound = np.empty(d), np.empty(d), np.empty(d)
         self._varies = np.empty(d, dtype=bool)
         self.offset, self.share = np.zeros(d), np.ones(d)
         self.variation = 0.0
         total = weight.sum()
-        for columns in chunks(d, n):
+        for columns in chunks(d, n, chunk_values):
             part = rows[:, columns].astype(np.float64)
             mean = weight @ part / total
             part -= mean
@@ -206,7 +213,7 @@ class StandardRows:
             size = block.stop - block.start
             pieces = [
                 slice(block.start + piece.start, block.start + piece.stop)
-                for piece in chunks(size, n)
+                for piece in chunks(size, n, self._chunk_values)
             ]
             if size >= _LONG_BLOCK:
                 square = sum((self.part(columns=piece) ** 2).sum(1) for piece in pieces)
@@ -279,10 +286,11 @@ class StandardRows:
 
     def column_parts(self) -> Iterator[tuple[slice, Floats]]:
         """Yield columns, a few at a time, and their values."""
-        for columns in chunks(self.shape[1], self.shape[0]):
+        n, d = self.shape
+        for columns in chunks(d, n, self._chunk_values):
             yield columns, self.part(columns=columns)
 
     def row_parts(self) -> Iterator[tuple[slice, Floats]]:
         """Yield rows, a few at a time, and their values."""
-        for rows in chunks(*self.shape):
+        for rows in chunks(*self.shape, self._chunk_values):
             yield rows, self.part(rows)

@@ -4,7 +4,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from sklearn_v2s.label_mapping.heads import MatrixHead
+from sklearn_v2s.label_mapping.contract import LabelMapping, MatrixMapping
 from sklearn_v2s.runtime.devices import to_device
 from sklearn_v2s.runtime.row_parts import one_thread
 from sklearn_v2s.runtime.user_warnings import warn_user
@@ -240,7 +240,7 @@ class SeriesNet(NeuralNet):
 
     def fit_loop(
         self, X: Any, y: Any = None, epochs: int | None = None, **params: Any
-    ) -> "V2SNet":
+    ) -> Self:
         """Train; remember whether the user stopped it, and count whole epochs only."""
         self.interrupted_ = False
         self.stopped_early_ = False
@@ -432,7 +432,7 @@ def build_net(
 
 def build_v2s_net(
     module: TargetModule,
-    mapping: Any,
+    mapping: LabelMapping,
     n_train: int,
     validation: tuple[dict[str, np.ndarray], np.ndarray] | None,
     settings: TrainingSettings,
@@ -472,7 +472,7 @@ def build_v2s_net(
             )
     first: list[tuple[str, Callback]] = []
     follows = getattr(mapping, "refit_each_epoch", False)
-    if refits_mapping and follows and isinstance(module.head, MatrixHead):
+    if refits_mapping and follows and isinstance(mapping, MatrixMapping):
         first.append(("refit_mapping", RefitMapping(mapping)))
     return build_net(
         V2SNet,

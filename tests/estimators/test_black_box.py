@@ -27,9 +27,9 @@ from tests.small import make_series
 from tests.tiny_source import TinySource
 
 LENGTH = 400
-N_WORDS = 12
-WEIGHTS = np.random.default_rng(0).normal(scale=0.2, size=(LENGTH, N_WORDS))
-TINY = TinySource(LENGTH, N_WORDS).eval()
+N_SOURCE_CLASSES = 12
+WEIGHTS = np.random.default_rng(0).normal(scale=0.2, size=(LENGTH, N_SOURCE_CLASSES))
+TINY = TinySource(LENGTH, N_SOURCE_CLASSES).eval()
 # Every parameter that decides a result: the defaults may change.
 SETTING = {
     "input_length": LENGTH,
@@ -260,9 +260,9 @@ def test_training_lowers_the_loss_and_beats_no_perturbation():
 def test_the_loss_is_that_of_the_mapped_scores_of_what_reprogram_returns():
     X, y = make_series(n=30, n_classes=3)
     fitted = make(max_iter=3, mapping_size=4).fit(X, y)
-    words = tiny_probabilities(fitted.reprogram(X))
-    # Four words for each of three classes: all twelve, so the scores sum to 1 / 4.
-    scores = words @ fitted.label_mapping_.weights_
+    proba = tiny_probabilities(fitted.reprogram(X))
+    # Each of three classes has four of the twelve: the scores sum to 1 / 4.
+    scores = proba @ fitted.label_mapping_.weights_
     assert_allclose(scores.sum(axis=1), 0.25, rtol=1e-6)
     assert_allclose(fitted.predict_proba(X), 4 * scores, rtol=1e-5)
     assert_allclose(fitted.loss_, -np.log(scores[np.arange(30), y]).mean(), rtol=1e-5)
@@ -329,7 +329,7 @@ def test_probabilities_need_not_sum_to_one():
     percent = make(lambda w: 100 * tiny_probabilities(w), max_iter=3).fit(X, y)
     assert_allclose(percent.predict_proba(X), one.predict_proba(X), rtol=1e-5)
     # Source classes of probability 0 have no logarithm.
-    silent = make(lambda w: np.eye(N_WORDS)[np.zeros(len(w), int)], max_iter=2)
+    silent = make(lambda w: np.eye(N_SOURCE_CLASSES)[np.zeros(len(w), int)], max_iter=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         proba = silent.fit(X, y).predict_proba(X)
@@ -352,7 +352,7 @@ def test_every_label_mapping_can_be_named(mapping):
 def test_word_mappings_stay_and_others_are_fitted_to_the_trained_perturbation():
     X, y = make_series(n=36, n_classes=3)
 
-    def words(max_iter, mapping):
+    def outcome(max_iter, mapping):
         fitted = make(label_mapping=mapping, max_iter=max_iter).fit(X, y)
         # Else the steps were dropped, and the mapping is that of the start.
         assert max_iter == 0 or fitted.loss_ < fitted.initial_loss_
@@ -361,12 +361,12 @@ def test_word_mappings_stay_and_others_are_fitted_to_the_trained_perturbation():
         kept = fitted.label_mapping_.transform(logits)
         return fitted, kept, again.transform(logits)
 
-    fitted, kept, again = words(30, "linear")
+    fitted, kept, again = outcome(30, "linear")
     assert_allclose(kept, again, rtol=1e-4)
-    fitted, kept, again = words(30, "iterative")
+    fitted, kept, again = outcome(30, "iterative")
     assert_allclose(kept, again, rtol=1e-6)
-    fitted, _, _ = words(30, "frequency")
-    start, _, _ = words(0, "frequency")
+    fitted, _, _ = outcome(30, "frequency")
+    start, _, _ = outcome(0, "frequency")
     assert_array_equal(
         fitted.label_mapping_.source_indices_, start.label_mapping_.source_indices_
     )
