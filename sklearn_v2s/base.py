@@ -20,7 +20,7 @@ from sklearn_v2s.views.build import VIEWS
 
 __all__ = ["ReprogrammedEstimator", "check_replicas"]
 
-_SOURCE_PARAMETERS = ("source", "wave_source")
+_SOURCE_PARAMETERS = ("source", "tone_source", "wave_source")
 
 
 class ReprogrammedEstimator(SeriesEstimator):
@@ -37,6 +37,7 @@ class ReprogrammedEstimator(SeriesEstimator):
         "source": "no_validation",
         "source_output": [StrOptions({"logits", "embedding", "both"})],
         "views": [StrOptions({"auto", *VIEWS}), tuple, list],
+        "tone_source": "no_validation",
         "wave_source": "no_validation",
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "n_segments": [

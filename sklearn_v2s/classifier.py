@@ -16,7 +16,9 @@ from sklearn_v2s.model import (
     ModelState,
     ReprogrammedModel,
     plain_values,
+    resolve_views,
 )
+from sklearn_v2s.parameter_effects import Setting, warn_of_idle_parameters
 from sklearn_v2s.runtime.batching import showing_progress
 from sklearn_v2s.runtime.devices import resolve_device, warn_of_sharing
 from sklearn_v2s.runtime.sklearn_compat import (
@@ -31,6 +33,7 @@ from sklearn_v2s.runtime.tensor_file import (
     write_tensor_file,
 )
 from sklearn_v2s.series.estimator import SeriesClassifier, TrainingData
+from sklearn_v2s.training.budget import training_budget
 from sklearn_v2s.training.net import TrainingSettings, V2SNet, epoch_rows
 from sklearn_v2s.training.train import Rows, stratified_validation_rows, train
 from sklearn_v2s.views.source_views import SourceOutput
@@ -206,8 +209,14 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             HasMethods(["fit", "transform"]),
         ],
         "mapping_size": [Interval(Integral, 1, None, closed="left"), None],
-        "max_epochs": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"constant", "cosine"})],
         "fine_tune": ["boolean"],
@@ -224,23 +233,24 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
 
     def __init__(
         self,
-        source: Any = "attrnn",
+        source: Any = "tc-resnet",
         *,
-        source_output: SourceOutput = "embedding",
+        source_output: SourceOutput = "both",
         views: Any = "auto",
+        tone_source: Any = "attrnn",
         wave_source: Any = "wavebank",
         n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
         mask: bool = False,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
         input_gain: float = 1.0,
         train_gain: bool = False,
         init_scale: float = 0.1,
         label_mapping: str | LabelMapping = "linear",
         mapping_size: int | None = None,
-        max_epochs: int = 0,
-        batch_size: int = 64,
-        lr: float = 3e-3,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        lr: float = 1e-2,
         lr_schedule: Literal["constant", "cosine"] = "cosine",
         fine_tune: bool = False,
         source_lr: float = 1e-3,
@@ -262,6 +272,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         self.source = source
         self.source_output = source_output
         self.views = views
+        self.tone_source = tone_source
         self.wave_source = wave_source
         self.n_views = n_views
         self.n_segments = n_segments
@@ -300,6 +311,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         ==================== ============ ============================================
         parameter            value        where the paper says so
         ==================== ============ ============================================
+        source               "attrnn"     sec. 5.1, V2Sa
         source_output        "logits"     eq. 4 reads probabilities of source classes
         views                "replicas"   sec. 5.2, nothing else is read
         n_views              1            one perturbation
@@ -344,6 +356,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         0.05
         """
         paper: dict[str, Any] = {
+            "source": "attrnn",
             "source_output": "logits",
             "views": "replicas",
             "n_views": 1,
@@ -420,6 +433,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 "fine_tune=True trains the source, but max_epochs=0 trains nothing. "
                 "Set max_epochs to the number of passes over the data, for example 20."
             )
+        warn_of_idle_parameters(self, self._setting())
         before = self.model_ if self.warm_start and hasattr(self, "model_") else None
         fitted = self._unfitted_copy(keep_shape=before is not None)
         data = fitted._check_training_data(X, y, sample_weight, reset=before is None)
@@ -443,11 +457,16 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             if before is None:
                 model.limit_temperature()
         fitted.model_ = model
-        if self.max_epochs > 0:
-            fixed = features[:, model.n_replica_features :]
-            rows = Rows(series, data.codes, data.weight, fixed)
+        if self._trains(model.settings.views):
+            offset = None
+            if not model.settings.mean_logits:
+                model.fit_offset(features, data.codes, data.weight)
+                offset = None if model.offset is None else model.offset.scores
+            rows = Rows(series, data.codes, data.weight, offset=offset)
             held_out = self._held_out_rows(data.codes, split_seed)
             net = fitted._train(rows, self.lr_schedule, validation_rows=held_out)
+            reads_all_views = model.offset is None
+            model.offset = None
             if not model.settings.mean_logits:
                 # In closed form to all data, now that the perturbation is learned.
                 n_learned = model.n_replica_features
@@ -455,8 +474,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                     "replicas", series, device, self.memory
                 )
                 model.fit_label_mapping(features, data.codes, data.weight)
-                head = model.target_module().head
-                net.module_.head.load_state_dict(head.state_dict())
+                if reads_all_views:
+                    head = model.target_module().head
+                    net.module_.head.load_state_dict(head.state_dict())
         return self._assign_fitted(fitted)
 
     # A label mapping handed in has parameters of its own to validate.
@@ -517,9 +537,20 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         fixed = features[:, model.n_replica_features :]
         rows = Rows(series, data.codes, data.weight, fixed)
         previous = getattr(self, "net_", None)
+        if previous is not None and previous.module_.adds_to_offset:
+            # Its head is one of the replicas, where this one reads all views.
+            previous = None
         net = fitted._train(rows, "constant", epochs=1, previous=previous)
         net.module_.head.write_to(model.label_mapping)
         return self._assign_fitted(fitted)
+
+    def _setting(self) -> Setting:
+        """Return what decides which parameters have an effect."""
+        mapping = self._new_mapping(0)
+        reads_logits = getattr(mapping, "reads_logits", False)
+        views = resolve_views(self.views, self.source_output, reads_logits)
+        parameters = self.get_params(deep=False)
+        return Setting(parameters, views, self._trains(views), mapping)
 
     def _new_mapping(self, seed: int) -> LabelMapping:
         """Return the label mapping that the parameters mean, not fitted."""
@@ -542,7 +573,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     ) -> ReprogrammedModel:
         """Return a model with new perturbations, its label mapping not fitted."""
         settings = self._model_settings(getattr(mapping, "reads_logits", False))
-        self._check_trainable(settings.views)
+        self._trains(settings.views)  # or say why it cannot, before it takes time
         normalizer = self._fit_normalizer(data.series, data.weight)
         model = ReprogrammedModel.build(
             settings, normalizer, data.series, seeds=seeds, view_seed=view_seed
@@ -550,13 +581,17 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         model.label_mapping = mapping
         return model
 
-    def _check_trainable(self, views: tuple[str, ...]) -> None:
+    def _trains(self, views: tuple[str, ...]) -> bool:
+        """Return whether `fit` trains a perturbation."""
+        if self.max_epochs == "auto":
+            return "replicas" in views
         if self.max_epochs > 0 and "replicas" not in views:
             raise ValueError(
                 f"max_epochs={self.max_epochs} trains the perturbation of the view "
                 f"'replicas', which views={self.views!r} lacks. Add it, or set "
-                "max_epochs=0."
+                "max_epochs='auto' or 0."
             )
+        return self.max_epochs > 0
 
     def _continued_model(
         self, before: ReprogrammedModel, mapping: LabelMapping | None
@@ -574,7 +609,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             )
         reads_logits = mapping is None or getattr(mapping, "reads_logits", False)
         settings = self._model_settings(reads_logits)
-        self._check_trainable(settings.views)
+        self._trains(settings.views)
         if before.settings.fine_tune != self.fine_tune:
             raise ValueError(
                 f"warm_start=True goes on from a fit with fine_tune="
@@ -614,9 +649,13 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             if hasattr(callback, "bind"):
                 callback.bind(self)
         model = self.model_
+        n_trained = len(rows.codes) - len(
+            () if validation_rows is None else validation_rows
+        )
+        budget = training_budget(n_trained, self.max_epochs, self.batch_size)
         settings = TrainingSettings(
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
+            max_epochs=budget.max_epochs,
+            batch_size=budget.batch_size,
             lr=self.lr,
             source_lr=self.source_lr,
             lr_schedule=lr_schedule,

@@ -17,6 +17,7 @@ from sklearn_v2s.label_mapping import BaseLabelMapping, LinearLabelMapping
 from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, fit_mapping
 from sklearn_v2s.label_mapping.heads import head_for
+from sklearn_v2s.label_mapping.offset import Offset
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.series.normalization import Normalization, SeriesNormalizer
@@ -80,7 +81,7 @@ def resolve_views(
     if isinstance(views, str):
         if views != "auto":
             names = (views,)
-        elif reads_logits or source_output != "embedding":
+        elif reads_logits or source_output == "logits":
             names = ("replicas",)
         else:
             names = VIEWS
@@ -129,11 +130,21 @@ class ModelSettings:
     dropout: float = 0.0
     train_gain: bool = False
     fine_tune: bool = False
+    tone_source: Any = None
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of perturbation and source."""
         return torch.float64 if self.precision == "float64" else torch.float32
+
+
+@dataclass
+class _Sources:
+    """The sources of the views; None where no view reads one of its own."""
+
+    replicas: Any
+    tone: Any = None
+    wave: Any = None
 
 
 class ModelState(NamedTuple):
@@ -186,6 +197,8 @@ class ReprogrammedModel:
         Largest temperature of a linear label mapping. The leave-one-out scores of a
         trained perturbation are too good, for it has seen the labels; those of the
         random one, before any training, are honest.
+    offset : Offset or None
+        What the views without a perturbation say, while a training adds to it.
     shuffle_seed : int
         Of the order of batches, for a training that begins.
     history : list of dict
@@ -209,6 +222,7 @@ class ReprogrammedModel:
         self.source_reference = source_reference
         self.classes: np.ndarray | None = None
         self.temperature_limit = np.inf
+        self.offset: Offset | None = None
         self.shuffle_seed = 0
         self.history: list[dict[str, float]] = []
 
@@ -242,18 +256,13 @@ class ReprogrammedModel:
         ReprogrammedModel
             The model.
         """
-        source = load_source(settings.source, settings.dtype)
-        wave_source = None
+        sources = _Sources(load_source(settings.source, settings.dtype))
+        if "tone" in settings.views and settings.tone_source is not None:
+            sources.tone = load_source(settings.tone_source, settings.dtype)
         if not {"wave", "slope"}.isdisjoint(settings.views):
-            wave_source = load_source(settings.wave_source, settings.dtype)
+            sources.wave = load_source(settings.wave_source, settings.dtype)
         model = cls._assemble(
-            settings,
-            normalizer,
-            series.shape[1:],
-            source,
-            wave_source,
-            seeds,
-            view_seed,
+            settings, normalizer, series.shape[1:], sources, seeds, view_seed
         )
         if isinstance(model.reprogrammed.placement, ReplicaPlacement):
             model.reprogrammed.placement.warn_if_resampling()
@@ -271,13 +280,13 @@ class ReprogrammedModel:
         settings: ModelSettings,
         normalizer: SeriesNormalizer,
         shape: tuple[int, ...],
-        source: Any,
-        wave_source: Any,
+        sources: "_Sources",
         seeds: Sequence[int],
         view_seed: int,
     ) -> Self:
         """Put a model together from its sources; views are not fitted."""
         n_channels, n_timepoints = shape
+        source = sources.replicas
         placement = ReplicaPlacement(
             source.input_length,
             n_channels=n_channels,
@@ -303,8 +312,8 @@ class ReprogrammedModel:
             name: build_view(
                 name,
                 reprogrammed,
-                source,
-                wave_source,
+                source if sources.tone is None else sources.tone,
+                sources.wave,
                 source_output=settings.source_output,
                 mean_logits=settings.mean_logits,
                 n_channels=n_channels,
@@ -469,8 +478,11 @@ class ReprogrammedModel:
         """
         assert self.classes is not None
         mapping = self.label_mapping
-        if mapping.get_params().get("block_sizes", 0) is None:
+        given = mapping.get_params()
+        if given.get("block_sizes", 0) is None:
             mapping.set_params(block_sizes=self.block_sizes)
+        if given.get("n_source_outputs", 0) is None and "replicas" in self.views:
+            mapping.set_params(n_source_outputs=self.n_replica_features)
         fit_mapping(mapping, features, codes, weight, len(self.classes))
         if isinstance(mapping, LinearLabelMapping):
             mapping.temperature_ = min(mapping.temperature_, self.temperature_limit)
@@ -502,15 +514,46 @@ class ReprogrammedModel:
         features = self.features(normalised, device, memory)
         return np.asarray(self.label_mapping.transform(features), dtype=np.float64)
 
-    def target_module(self) -> TargetModule:
-        """Return the model as a module to train: it shares the perturbation."""
+    def fit_offset(
+        self, features: np.ndarray, codes: np.ndarray, weight: np.ndarray
+    ) -> None:
+        """Let the next training add to what the views without a perturbation say.
+
+        Parameters
+        ----------
+        features, codes, weight
+            As in `fit_label_mapping`.
+        """
         assert self.classes is not None
-        head = head_for(self.label_mapping, sum(self.block_sizes), len(self.classes))
+        n_learned = self.n_replica_features
+        if 0 < n_learned < features.shape[1]:
+            self.offset = Offset.fit(
+                features,
+                n_learned,
+                self.block_sizes[len(self.views["replicas"].block_sizes) :],
+                codes,
+                weight,
+                len(self.classes),
+                getattr(self.label_mapping, "mapping_size", None),
+            )
+
+    def target_module(self) -> TargetModule:
+        """Return the model as a module to train: it shares the perturbation.
+
+        With an offset its head reads the replicas alone, else all views.
+        """
+        assert self.classes is not None
+        if self.offset is None:
+            mapping, n_features = self.label_mapping, sum(self.block_sizes)
+        else:
+            mapping, n_features = self.offset.learned, self.n_replica_features
+        head = head_for(mapping, n_features, len(self.classes))
         return TargetModule(
             self.reprogrammed,
             head.to(self.reprogrammed.perturbation.delta),
             self.settings.source_output,
             "replicas" in self.views,
+            self.offset is not None,
         )
 
     def snapshot(self, module: TargetModule) -> "ReprogrammedModel":
@@ -531,7 +574,14 @@ class ReprogrammedModel:
         target.load_learned_state(
             {name: value.cpu() for name, value in module.learned_state().items()}
         )
-        target.head.write_to(taken.label_mapping)
+        mapping = taken.label_mapping
+        if taken.offset is None:
+            target.head.write_to(mapping)
+        elif isinstance(mapping, LinearLabelMapping):
+            offset = replace(taken.offset, learned=copy.copy(taken.offset.learned))
+            target.head.write_to(offset.learned)
+            offset.write_sum_to(mapping)
+        taken.offset = None
         return taken
 
     def state(self) -> ModelState:
@@ -577,9 +627,17 @@ class ReprogrammedModel:
             for view in self.views.values()
             if isinstance(view, WaveView)
         ]
-        settings = asdict(replace(self.settings, source=None, wave_source=None))
+        tone, tone_source = self.views.get("tone"), None
+        if isinstance(tone, SourceView):
+            reference = getattr(tone.module.source, "reference", None)
+            if reference != self.source_reference:
+                tone_source = _reference(reference)
+        settings = asdict(
+            replace(self.settings, source=None, tone_source=None, wave_source=None)
+        )
         document = {
             "source": _reference(self.source_reference),
+            "tone_source": tone_source,
             "wave_source": wave_sources[0] if wave_sources else None,
             "views": list(self.views),
             "settings": plain_values("the model", settings),
@@ -633,27 +691,28 @@ class ReprogrammedModel:
             setattr(mapping, name, value)
         for name, value in state.under("label_mapping/").items():
             setattr(mapping, name, value)
-        if isinstance(mapping, LinearLabelMapping):
-            # In files of 0.1.0 all features are read.
-            fitted = mapping.__dict__
-            fitted.setdefault("selected_", np.arange(mapping.n_features_in_))
-            fitted.setdefault("block_sizes_", np.asarray(mapping.block_sizes or []))
+        mapping.complete()
         settings = _settings(document, mapping)
         normalizer = SeriesNormalizer(settings.normalization)
         normalizer.mean_ = state.arrays["normalizer/mean"]
         normalizer.scale_ = state.arrays["normalizer/scale"]
-        source, wave_source = (
-            None
-            if reference is None
-            else load_reference(
-                reference["name"], reference["sha256"], settings.precision
+        sources = _Sources(
+            *(
+                None
+                if reference is None
+                else load_reference(
+                    reference["name"], reference["sha256"], settings.precision
+                )
+                # In files of 0.1.0 the tone is read by the source of the replicas.
+                for reference in (
+                    document["source"],
+                    document.get("tone_source"),
+                    document["wave_source"],
+                )
             )
-            for reference in (document["source"], document["wave_source"])
         )
         # The seed of the views matters only before they are fitted.
-        model = cls._assemble(
-            settings, normalizer, shape, source, wave_source, seeds, view_seed=0
-        )
+        model = cls._assemble(settings, normalizer, shape, sources, seeds, view_seed=0)
         arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in model.views}
         for key, value in state.under("view/").items():
             name, _, part = key.partition("/")

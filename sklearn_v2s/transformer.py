@@ -8,7 +8,8 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s.base import ReprogrammedEstimator
-from sklearn_v2s.model import ReprogrammedModel
+from sklearn_v2s.model import ReprogrammedModel, resolve_views
+from sklearn_v2s.parameter_effects import Setting, warn_of_idle_parameters
 from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.sklearn_compat import fit_context
 from sklearn_v2s.series.checks import check_series
@@ -92,10 +93,11 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
 
     def __init__(
         self,
-        source: Any = "attrnn",
+        source: Any = "tc-resnet",
         *,
-        source_output: SourceOutput = "embedding",
+        source_output: SourceOutput = "both",
         views: Any = "auto",
+        tone_source: Any = "attrnn",
         wave_source: Any = "wavebank",
         n_views: int = 1,
         n_segments: int | Literal["auto"] = "auto",
@@ -111,6 +113,7 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
         self.source = source
         self.source_output = source_output
         self.views = views
+        self.tone_source = tone_source
         self.wave_source = wave_source
         self.n_views = n_views
         self.n_segments = n_segments
@@ -139,6 +142,9 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
         V2STransformer
             The fitted transformer.
         """
+        views = resolve_views(self.views, self.source_output)
+        parameters = self.get_params(deep=False)
+        warn_of_idle_parameters(self, Setting(parameters, views))
         fitted = self._unfitted_copy()
         series, _ = check_series(fitted, X, reset=True, missing=self.missing)
         seeds = self._seeds(self.n_views)

@@ -118,6 +118,9 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self.classes_ = known
         return self
 
+    def complete(self) -> None:  # noqa: B027
+        """Add fitted attributes that a file of an earlier release lacks."""
+
     def transform(self, source_scores: ArrayLike) -> Floats:
         """Return non-negative scores of the target classes.
 

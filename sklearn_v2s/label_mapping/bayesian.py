@@ -24,6 +24,12 @@ _TOP_SHARE = 0.15
 class BayesianLabelMapping(BaseSourceClassMapping):
     """Soft many-to-many weights from how often each source class is predicted.
 
+    Of the logits their mean over the training samples is subtracted first, so that the
+    source class that is *predicted* is the one that stands out most in a sample. One
+    source class often wins for nearly all series: counted as it comes, it would fill
+    the columns of all target classes, whose scores would then be equal whatever the
+    series, and without a gradient.
+
     With ``N[s, t]``, the weight of the samples of target class t for which the source
     model predicts s, the weight of s in t is ``N[s, t] / (sum_t N[s, t] + smoothing)``,
     divided by the sum of its column (BLM, [1]_). BLM+ replaces the counts by the
@@ -44,8 +50,9 @@ class BayesianLabelMapping(BaseSourceClassMapping):
         ``max(1, round(0.15 * K))``; the authors' code takes the floor of 15 % of C,
         which is 0 for few target classes. Not read where `plus` is False.
     aggregation : {"probability", "logit"}, default="logit"
-        "logit" returns ``softmax(source_scores @ weights_)``, as the authors do;
-        "probability" returns ``softmax(source_scores) @ weights_``.
+        "logit" returns ``softmax((source_scores - offset_) @ weights_)``, as the
+        authors do but for the offset; "probability" returns
+        ``softmax(source_scores - offset_) @ weights_``.
 
     Attributes
     ----------
@@ -53,6 +60,8 @@ class BayesianLabelMapping(BaseSourceClassMapping):
         Target classes, in the order of the columns of ``transform``.
     weights_ : ndarray of shape (n_features, n_classes)
         Weight of each source class in each target class. Columns sum to one.
+    offset_ : ndarray of shape (n_features,)
+        Weighted mean of the logits of the training samples.
     frequencies_ : ndarray of shape (n_features, n_classes)
         The weighted counts, or sums of probabilities, N.
     n_features_in_ : int
@@ -91,6 +100,7 @@ class BayesianLabelMapping(BaseSourceClassMapping):
     refit_each_epoch = True
 
     frequencies_: Floats
+    offset_: Floats
 
     def __init__(
         self,
@@ -107,6 +117,8 @@ class BayesianLabelMapping(BaseSourceClassMapping):
     def _fit_weights(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> Floats:
+        self.offset_ = np.average(scores, axis=0, weights=weight)
+        scores = scores - self.offset_
         counts = (
             self._top_probabilities(scores, codes, weight, n_classes)
             if self.plus
@@ -139,3 +151,11 @@ class BayesianLabelMapping(BaseSourceClassMapping):
         rows = np.arange(len(scores))[:, None]
         kept[rows, top] = probability[rows, top]
         return class_totals(kept, codes, weight, n_classes)
+
+    def _transform(self, scores: Floats) -> Floats:
+        return super()._transform(scores - self.offset_)
+
+    def complete(self) -> None:
+        """Add `offset_` to what a file of 0.1.0 holds, where there was none."""
+        if not hasattr(self, "offset_"):
+            self.offset_ = np.zeros(len(self.weights_))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label mappings as torch modules, for trainings of the perturbation."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,10 +29,13 @@ class MatrixHead(nn.Module):
     """
 
     weights: Tensor
+    offset: Tensor
 
     def __init__(self, mapping: MatrixMapping) -> None:
         super().__init__()
         self.register_buffer("weights", torch.empty(0, dtype=torch.float64))
+        # Always read along with the matrix; states of 0.1.0 have the matrix alone.
+        self.register_buffer("offset", torch.empty(0).double(), persistent=False)
         self.read(mapping)
 
     def read(self, mapping: MatrixMapping) -> None:
@@ -41,9 +45,14 @@ class MatrixHead(nn.Module):
         self.weights = torch.tensor(
             mapping.weights_, dtype=self.weights.dtype, device=self.weights.device
         )
+        offset = getattr(mapping, "offset_", np.zeros(len(mapping.weights_)))
+        self.offset = torch.tensor(
+            offset, dtype=self.weights.dtype, device=self.weights.device
+        )
 
     def forward(self, logits: Tensor) -> Tensor:
         """Return logarithms of the target-class scores, of shape (batch, C)."""
+        logits = logits - self.offset
         if self.aggregation == "logit":
             return torch.log_softmax(logits @ self.weights, dim=1)
         log_probabilities = torch.log_softmax(logits, dim=1)
@@ -93,7 +102,9 @@ class LinearHead(nn.Module):
         self.weight_decay = weight_decay
         double = torch.float64
         selected = None
-        if len(getattr(mapping, "selected_", range(n_features))) < n_features:
+        if isinstance(mapping, LinearLabelMapping) and (
+            len(mapping.selected_) < n_features
+        ):
             selected = torch.as_tensor(mapping.selected_)
             n_features = len(selected)
         self.register_buffer("selected", selected)
@@ -114,14 +125,23 @@ class LinearHead(nn.Module):
                 self.weight.copy_(torch.as_tensor(mapping.coef_ * factor))
                 self.bias.copy_(torch.as_tensor(mapping.intercept_ * factor))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logarithms of the target-class probabilities, of shape (batch, C)."""
+    def forward(self, features: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Return logarithms of the target-class probabilities, of shape (batch, C).
+
+        Parameters
+        ----------
+        features : Tensor of shape (batch, n_features)
+            As the mapping reads them.
+        offset : Tensor of shape (batch, C), default=None
+            Scores to add to those of the features.
+        """
         if self.selected is not None:
             features = features[:, self.selected]
         rows = standardise(
             features, self.mean, self.scale, self.bound, self.long_blocks, xp=torch
         )
-        return torch.log_softmax(functional.linear(rows, self.weight, self.bias), dim=1)
+        scores = functional.linear(rows, self.weight, self.bias)
+        return torch.log_softmax(scores if offset is None else scores + offset, dim=1)
 
     def penalty(self) -> Tensor:
         """Return the squared size of the weights, times the weight decay."""

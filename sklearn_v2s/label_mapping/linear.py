@@ -243,14 +243,18 @@ class LinearLabelMapping(BaseLabelMapping):
         some = len(self.selected_) < rows.shape[1]
         for part in chunks(*rows.shape):
             read = rows[part, self.selected_] if some else rows[part]
-            standard = standardise(
-                read, self.mean_, self.scale_, self.bound_, blocks
-            )
+            standard = standardise(read, self.mean_, self.scale_, self.bound_, blocks)
             scores[part] = standard @ self.coef_.T
         return scores + self.intercept_
 
     def _transform(self, scores: Floats) -> Floats:
         return softmax(self.temperature_ * self._decision_scores(scores), axis=1)
+
+    def complete(self) -> None:
+        """Add what a file of 0.1.0 lacks, where all features were read."""
+        if not hasattr(self, "selected_"):
+            self.selected_ = np.arange(self.n_features_in_)
+            self.block_sizes_ = self._given_blocks(self.n_features_in_)
 
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int

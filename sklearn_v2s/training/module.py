@@ -31,6 +31,9 @@ class TargetModule(nn.Module):
         What a linear head reads.
     reads_replicas : bool, default=True
         Whether the head reads the reprogrammed source at all.
+    adds_to_offset : bool, default=False
+        Whether the scores of other views are given to `forward`, and the head reads the
+        reprogrammed source alone.
     """
 
     def __init__(
@@ -39,18 +42,21 @@ class TargetModule(nn.Module):
         head: MatrixHead | LinearHead,
         source_output: SourceOutput,
         reads_replicas: bool = True,
+        adds_to_offset: bool = False,
     ) -> None:
         super().__init__()
         self.reprogrammed = reprogrammed
         self.head = head
         self.source_output: SourceOutput = source_output
         self.reads_replicas = reads_replicas
+        self.adds_to_offset = adds_to_offset
 
     def forward(
         self,
         series: Tensor,
         fixed: Tensor | None = None,
         row: Tensor | None = None,
+        offset: Tensor | None = None,
     ) -> Tensor:
         """Return logarithms of the target-class scores, of shape (batch, C).
 
@@ -62,12 +68,15 @@ class TargetModule(nn.Module):
             Features of the views that no gradient changes.
         row : Tensor of shape (batch,), default=None
             Which of the series of `ReprogrammedSource.training_on` they are.
+        offset : Tensor of shape (batch, C), default=None
+            Scores of other views, which the head adds its own to.
         """
         parts = [] if fixed is None else [fixed]
         if self.reads_replicas:
             outputs = self.reprogrammed(series, row)
             parts.insert(0, self.read(outputs))
-        return self.head(torch.cat(parts, dim=1))
+        features = torch.cat(parts, dim=1)
+        return self.head(features) if offset is None else self.head(features, offset)
 
     def read(self, outputs: Any) -> Tensor:
         """Return what the head reads of the outputs of the reprogrammed source."""
@@ -84,6 +93,7 @@ class TargetModule(nn.Module):
             copy.deepcopy(self.head).to(device),
             self.source_output,
             self.reads_replicas,
+            self.adds_to_offset,
         )
         return moved.train(self.training)
 

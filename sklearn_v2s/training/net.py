@@ -265,9 +265,9 @@ class V2SNet(SeriesNet):
     """The skorch net of Voice2Series.
 
     It takes ``X`` as a dictionary of ``series``, ``row`` (their numbers),
-    ``sample_weight`` and, where there are such views, ``fixed`` (features that no
-    gradient changes), and ``y`` as encoded classes. The loss is equation 3 with
-    weights, plus `l2` times the squared perturbation and the penalty of the head; the
+    ``sample_weight`` and, where there are views that no gradient changes, ``fixed``
+    (their features) or ``offset`` (their scores), and ``y`` as encoded classes. The
+    loss is equation 3 with weights, plus `l2` times the squared perturbation and the penalty of the head; the
     history has it without these. A further entry ``count`` holds the weights as they
     were given, for label mappings that count them.
     """
@@ -294,7 +294,8 @@ class V2SNet(SeriesNet):
 
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the log-scores of a batch; the weights are for the loss alone."""
-        inputs = {name: x[name] for name in ("series", "fixed") if name in x}
+        names = ("series", "fixed", "offset")
+        inputs = {name: x[name] for name in names if name in x}
         return self.module_(**inputs, row=x["row"])
 
     def penalty(self) -> Tensor:

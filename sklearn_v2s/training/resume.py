@@ -128,11 +128,11 @@ def fit_with_checkpoints(
     """
     if every is not None and every < 1:
         raise ValueError(f"every={every!r} must be 1 or more epochs.")
-    if classifier.max_epochs < 1 or classifier.warm_start:
+    if classifier.max_epochs == 0 or classifier.warm_start:
         raise ValueError(
             f"checkpoints need a training that begins: max_epochs is "
-            f"{classifier.max_epochs} and warm_start={classifier.warm_start}. Set "
-            "max_epochs to 1 or more, and warm_start=False."
+            f"{classifier.max_epochs!r} and warm_start={classifier.warm_start}. Set "
+            "max_epochs to 'auto' or 1 or more, and warm_start=False."
         )
     state = state_path(path)
     if state.is_file() and not resume:
@@ -288,7 +288,7 @@ def _describe(
         "labels": _digest(np.asarray(y, dtype=np.int64)),
         "series": {
             name: _summary(X[name])
-            for name in ("series", "sample_weight", "fixed")
+            for name in ("series", "sample_weight", "fixed", "offset")
             if name in X
         },
     }

@@ -28,12 +28,15 @@ class Rows:
         Positive sample weights.
     fixed : ndarray of shape (n, n_fixed), default=None
         Features of the views that no gradient changes.
+    offset : ndarray of shape (n, n_classes), default=None
+        Scores of these views, instead of their features.
     """
 
     series: np.ndarray
     codes: np.ndarray
     weight: np.ndarray
     fixed: np.ndarray | None = None
+    offset: np.ndarray | None = None
 
     def batch(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return ``X`` and ``y`` of some rows as `V2SNet` takes them."""
@@ -47,6 +50,8 @@ class Rows:
         }
         if self.fixed is not None and self.fixed.shape[1]:
             X["fixed"] = self.fixed[rows]
+        if self.offset is not None:
+            X["offset"] = self.offset[rows]
         return X, self.codes[rows]
 
     def split(self, validation_rows: np.ndarray | None) -> tuple[np.ndarray, Any]:

@@ -18,7 +18,7 @@ VIEWS = ("replicas", "tone", "wave", "slope", "level")
 def build_view(
     name: str,
     reprogrammed: ReprogrammedSource,
-    source: Any,
+    tone_source: Any,
     wave_source: Any,
     *,
     source_output: SourceOutput,
@@ -35,8 +35,8 @@ def build_view(
         One of `VIEWS`.
     reprogrammed : ReprogrammedSource
         What the view ``"replicas"`` reads.
-    source : SourceModel
-        Source of the view ``"tone"``, which is never fine-tuned.
+    tone_source : SourceModel or None
+        Source of the view ``"tone"``.
     wave_source : SourceModel or None
         Source of the views ``"wave"`` and ``"slope"``.
     source_output : {"logits", "embedding", "both"}
@@ -57,7 +57,7 @@ def build_view(
         return SourceView(reprogrammed, source_output, mean_logits)
     if name == "tone":
         dtype = reprogrammed.perturbation.delta.dtype
-        return tone_view(source, source_output, n_channels, dtype)
+        return tone_view(tone_source, source_output, n_channels, dtype)
     if name == "level":
         return LevelView(n_channels)
     return WaveView(wave_source, name == "slope", n_channels, n_timepoints, seed)

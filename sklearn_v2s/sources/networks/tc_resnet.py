@@ -2,6 +2,7 @@
 """TC-ResNet: a keyword recogniser of convolutions along time, small and quick."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +86,7 @@ class TCResNet(nn.Module):
         self.stem_norm = nn.BatchNorm1d(_STEM_CHANNELS)
         widths = (_STEM_CHANNELS, *_CHANNELS)
         self.blocks = nn.ModuleList(
-            _Block(n_in, n_out)
-            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            _Block(n_in, n_out) for n_in, n_out in pairwise(widths)
         )
         self.output = nn.Linear(widths[-1], n_classes)
         self.embedding_size = 2 * sum(widths)
