@@ -296,7 +296,8 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     n_source_classes_: int
     perturbation_: np.ndarray
 
-    @fit_context(prefer_skip_nested_validation=True)
+    # A label mapping handed in has parameters of its own to validate.
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn the perturbation and the label mapping from queries.
 

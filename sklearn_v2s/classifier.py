@@ -387,7 +387,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         """Epochs trained."""
         return len(self.model_.history)
 
-    @fit_context(prefer_skip_nested_validation=True)
+    # A label mapping handed in has parameters of its own to validate.
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn the perturbation and the label mapping.
 
@@ -456,7 +457,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 net.module_.head.load_state_dict(head.state_dict())
         return self._assign_fitted(fitted)
 
-    @fit_context(prefer_skip_nested_validation=True)
+    # A label mapping handed in has parameters of its own to validate.
+    @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Self:

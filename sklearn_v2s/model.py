@@ -368,13 +368,13 @@ class ReprogrammedModel:
 
     @property
     def block_sizes(self) -> list[int]:
-        """Numbers of features that belong together, side by side."""
+        """Numbers of columns of the features that belong together, in their order."""
         return [size for view in self.views.values() for size in view.block_sizes]
 
     def features(
         self, series: np.ndarray, device: torch.device, memory: Any = None
     ) -> np.ndarray:
-        """Return the features of normalised series in all views, side by side.
+        """Return the features of normalised series in all views, as columns.
 
         Parameters
         ----------
@@ -388,7 +388,7 @@ class ReprogrammedModel:
         Returns
         -------
         ndarray of shape (n, n_features)
-            In the precision of the source; float64 for ``"replicas"`` alone.
+            In the precision of the source; float64 if ``"replicas"`` is the only view.
 
         Raises
         ------

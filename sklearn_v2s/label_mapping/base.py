@@ -2,7 +2,6 @@
 """What all label mappings share: the checks of the data."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +12,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_v2s.runtime.moved_modules import moved_name
+from sklearn_v2s.runtime.sklearn_compat import fit_context
 from sklearn_v2s.series.weights import check_weights
 
-__all__ = ["BaseLabelMapping", "Codes", "Floats", "check_option"]
+__all__ = ["BaseLabelMapping", "Codes", "Floats"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -23,13 +23,6 @@ Codes = NDArray[np.intp]
 
 def __getattr__(name: str) -> Any:
     return moved_name(__name__, name)
-
-
-def check_option(name: str, value: object, options: Sequence[str]) -> None:
-    """Raise a ValueError unless `value` is one of the strings `options`."""
-    if not (isinstance(value, str) and value in options):
-        allowed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{name}={value!r} is not allowed: use one of {allowed}.")
 
 
 def _encode(labels: NDArray[Any], classes: ArrayLike | None) -> tuple[Any, Codes]:
@@ -59,7 +52,8 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Reduce source scores of shape (n, K) to target-class scores of shape (n, C).
 
     A subclass sets its fitted attributes in ``_fit`` and returns non-negative scores
-    from ``_transform``; the checks of the data are made here, once.
+    from ``_transform``; the checks of the data are made here, once, and those of its
+    parameters by what ``_parameter_constraints`` says of them, as in scikit-learn.
 
     Attributes
     ----------
@@ -71,11 +65,14 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         because it depends on the source scores, which change with the perturbation.
     """
 
+    _parameter_constraints: dict[str, Any] = {}
+
     reads_logits: bool = True
     refit_each_epoch: bool = False
     # Kinds of numbers in which scores are read as they come.
     _dtypes: tuple[type, ...] = (np.float64,)
 
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         source_scores: ArrayLike,

@@ -2,6 +2,7 @@
 """Soft mapping: every target class weighs all source classes (BLM, BLM+)."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -12,6 +13,7 @@ from sklearn_v2s.label_mapping.source_class_mapping import (
     class_totals,
     prediction_frequencies,
 )
+from sklearn_v2s.runtime.sklearn_compat import NumberInterval
 
 __all__ = ["BayesianLabelMapping"]
 
@@ -79,6 +81,13 @@ class BayesianLabelMapping(BaseSourceClassMapping):
            [0.   , 0.6  ]])
     """
 
+    _parameter_constraints: dict[str, Any] = {
+        **BaseSourceClassMapping._parameter_constraints,
+        "smoothing": [NumberInterval(Real, 0, None, closed="left")],
+        "plus": ["boolean"],
+        "top_k": [NumberInterval(Integral, 1, None, closed="left"), None],
+    }
+
     refit_each_epoch = True
 
     frequencies_: Floats
@@ -98,19 +107,6 @@ class BayesianLabelMapping(BaseSourceClassMapping):
     def _fit_weights(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> Floats:
-        if (
-            not isinstance(self.smoothing, Real)
-            or isinstance(self.smoothing, bool)
-            or not 0 <= self.smoothing < np.inf
-        ):
-            raise ValueError(
-                f"smoothing={self.smoothing!r} is not allowed: give a finite number "
-                ">= 0, such as 1.0."
-            )
-        if not isinstance(self.plus, bool | np.bool_):
-            raise ValueError(
-                f"plus={self.plus!r} is not allowed: give True (BLM+) or False (BLM)."
-            )
         counts = (
             self._top_probabilities(scores, codes, weight, n_classes)
             if self.plus
@@ -131,11 +127,7 @@ class BayesianLabelMapping(BaseSourceClassMapping):
         top_k = self.top_k
         if top_k is None:
             top_k = max(1, round(_TOP_SHARE * n_sources))
-        elif (
-            not isinstance(top_k, Integral)
-            or isinstance(top_k, bool)
-            or not 1 <= top_k <= n_sources
-        ):
+        elif top_k > n_sources:
             raise ValueError(
                 f"top_k={top_k!r} is not allowed: give an integer from 1 to "
                 f"{n_sources}, the number of source classes, or None."

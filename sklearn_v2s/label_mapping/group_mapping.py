@@ -3,17 +3,24 @@
 
 from abc import abstractmethod
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from sklearn_v2s.label_mapping.base import Codes, Floats
 from sklearn_v2s.label_mapping.source_class_mapping import BaseSourceClassMapping
+from sklearn_v2s.runtime.sklearn_compat import NumberInterval
 
 __all__ = ["BaseGroupMapping"]
 
 
 class BaseGroupMapping(BaseSourceClassMapping):
     """Disjoint groups of equal size, one for each target class."""
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseSourceClassMapping._parameter_constraints,
+        "mapping_size": [NumberInterval(Integral, 1, None, closed="left"), None],
+    }
 
     mapping_size: int | None
     mapping_size_: int
@@ -32,7 +39,7 @@ class BaseGroupMapping(BaseSourceClassMapping):
         return weights
 
     def _group_size(self, n_sources: int, n_classes: int) -> int:
-        """Return the checked number of source classes of one target class."""
+        """Return the number of source classes of one target class."""
         largest = n_sources // n_classes
         if largest == 0:
             raise ValueError(
@@ -44,11 +51,6 @@ class BaseGroupMapping(BaseSourceClassMapping):
         size = self.mapping_size
         if size is None:
             return largest
-        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
-            raise ValueError(
-                f"mapping_size={size!r} is not allowed: give an integer from 1 to "
-                f"{largest}, or None for {largest}, the largest here."
-            )
         if size > largest:
             raise ValueError(
                 f"mapping_size={size} for {n_classes} target classes needs "

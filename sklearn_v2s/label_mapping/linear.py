@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,12 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_v2s.label_mapping.base import (
-    BaseLabelMapping,
-    Codes,
-    Floats,
-    check_option,
-)
+from sklearn_v2s.label_mapping.base import BaseLabelMapping, Codes, Floats
 from sklearn_v2s.label_mapping.ridge import fit_ridge_path
 from sklearn_v2s.label_mapping.standard_rows import (
     SHORTEST,
@@ -24,8 +20,9 @@ from sklearn_v2s.label_mapping.standard_rows import (
     chunks,
     long_blocks,
 )
+from sklearn_v2s.runtime.sklearn_compat import NumberInterval, StrOptions
 
-SOLVERS = ("ridge", "logistic")
+__all__ = ["LinearLabelMapping", "fit_temperature"]
 
 # Relative to the total variance, sum of weights times number of varying features. That
 # is at least the largest eigenvalue, so the grid starts from next to nothing whatever
@@ -37,7 +34,6 @@ _RELATIVE_ALPHAS = np.logspace(-7, -2, 21)
 # Scores of +-1 targets differ by about 1. The lower bound keeps the order of the
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
-
 
 # Where every class has one row there is nothing to choose by. Series of the training
 # parts of 26 datasets, one of each class at a time, told the others' classes best so.
@@ -153,6 +149,15 @@ class LinearLabelMapping(BaseLabelMapping):
     array([0, 1])
     """
 
+    _parameter_constraints: dict[str, Any] = {
+        "solver": [StrOptions({"ridge", "logistic"})],
+        "block_sizes": ["array-like", None],
+        "alphas": ["array-like", NumberInterval(Real, 0, None, closed="neither"), None],
+        "C": [NumberInterval(Real, 0, None, closed="neither")],
+        "max_iter": [NumberInterval(Integral, 1, None, closed="left")],
+        "tol": [NumberInterval(Real, 0, None, closed="neither")],
+    }
+
     reads_logits = False
     # There are many features: they are read as they come.
     _dtypes = (np.float64, np.float32)
@@ -224,17 +229,14 @@ class LinearLabelMapping(BaseLabelMapping):
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> None:
-        check_option("solver", self.solver, SOLVERS)
         for name in ("alpha_", "loo_log_loss_", "loo_accuracy_"):
             # Left over from a fit with the other solver, they would mislead.
             self.__dict__.pop(name, None)
+        alphas = self._given_alphas()
+        rows = self._standardise(scores, weight)
         if self.solver == "ridge":
-            self._check_alphas()
-            rows = self._standardise(scores, weight)
-            self._fit_ridge(rows, codes, weight, n_classes)
+            self._fit_ridge(rows, alphas, codes, weight, n_classes)
         else:
-            self._check_logistic()
-            rows = self._standardise(scores, weight)
             self._fit_logistic(rows.part(), codes, weight, n_classes)
         self.coef_ = self.coef_ * rows.share
         self.intercept_ = self.intercept_ - self.coef_ @ rows.offset
@@ -259,7 +261,8 @@ class LinearLabelMapping(BaseLabelMapping):
             rows.balance(sizes.tolist())
         return rows
 
-    def _check_alphas(self) -> Floats | None:
+    def _given_alphas(self) -> Floats | None:
+        """Return the user's penalties, ascending, or None for a grid."""
         if self.alphas is None:
             return None
         try:
@@ -275,9 +278,13 @@ class LinearLabelMapping(BaseLabelMapping):
         return np.unique(alphas)
 
     def _fit_ridge(
-        self, rows: StandardRows, codes: Codes, weight: Floats, n_classes: int
+        self,
+        rows: StandardRows,
+        alphas: Floats | None,
+        codes: Codes,
+        weight: Floats,
+        n_classes: int,
     ) -> None:
-        alphas = self._check_alphas()
         if alphas is None:
             # For standardised features the number of those that vary, times the sum
             # of the weights.
@@ -304,20 +311,6 @@ class LinearLabelMapping(BaseLabelMapping):
         self.temperature_ = temperature
         self.loo_log_loss_ = float(-np.average(logs[truth], weights=weight))
         self.loo_accuracy_ = float(np.average(right, weights=weight))
-
-    def _check_logistic(self) -> None:
-        for name in ("C", "tol"):
-            value = getattr(self, name)
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            if not (number and 0 < value < np.inf):
-                raise ValueError(
-                    f"{name}={value!r} is not allowed: give a finite number > 0."
-                )
-        count = isinstance(self.max_iter, Integral)
-        if not count or isinstance(self.max_iter, bool) or self.max_iter < 1:
-            raise ValueError(
-                f"max_iter={self.max_iter!r} is not allowed: give an integer >= 1."
-            )
 
     def _fit_logistic(
         self, rows: Floats, codes: Codes, weight: Floats, n_classes: int

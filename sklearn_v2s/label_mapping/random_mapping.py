@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random groups of source classes, the mapping of the V2S paper."""
 
+from typing import Any
+
 import numpy as np
 from numpy.random import RandomState
 from sklearn.utils import check_random_state
@@ -69,6 +71,11 @@ class RandomLabelMapping(BaseGroupMapping):
     array([[0.143, 0.143],
            [0.143, 0.143]])
     """
+
+    _parameter_constraints: dict[str, Any] = {
+        **BaseGroupMapping._parameter_constraints,
+        "random_state": ["random_state"],
+    }
 
     def __init__(
         self,

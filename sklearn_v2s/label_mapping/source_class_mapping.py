@@ -2,20 +2,16 @@
 """What mappings share that weigh source classes by a matrix."""
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
-from sklearn_v2s.label_mapping.base import (
-    BaseLabelMapping,
-    Codes,
-    Floats,
-    check_option,
-)
+from sklearn_v2s.label_mapping.base import BaseLabelMapping, Codes, Floats
+from sklearn_v2s.runtime.sklearn_compat import StrOptions
 
 __all__ = ["BaseSourceClassMapping", "class_totals", "prediction_frequencies"]
 
-AGGREGATIONS = ("probability", "logit")
 # A floor for scores: a row that underflows to zeros could not be divided by its sum.
 _SMALLEST = np.finfo(np.float64).tiny
 
@@ -32,13 +28,16 @@ class BaseSourceClassMapping(BaseLabelMapping):
         Weight of each source class in each target class; columns sum to one.
     """
 
+    _parameter_constraints: dict[str, Any] = {
+        "aggregation": [StrOptions({"probability", "logit"})]
+    }
+
     aggregation: str
     weights_: Floats
 
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> None:
-        check_option("aggregation", self.aggregation, AGGREGATIONS)
         self.weights_ = self._fit_weights(scores, codes, weight, n_classes)
 
     @abstractmethod
@@ -49,7 +48,7 @@ class BaseSourceClassMapping(BaseLabelMapping):
 
     def _transform(self, scores: Floats) -> Floats:
         # The parameter may have been set anew since fit.
-        check_option("aggregation", self.aggregation, AGGREGATIONS)
+        self._validate_params()
         if self.aggregation == "logit":
             return softmax(scores @ self.weights_, axis=1)
         return np.maximum(softmax(scores, axis=1) @ self.weights_, _SMALLEST)

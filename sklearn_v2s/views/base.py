@@ -19,7 +19,7 @@ class View(ABC):
     Attributes
     ----------
     block_sizes : list of int
-        Numbers of features that belong together, side by side.
+        Numbers of columns of the features that belong together, in their order.
     """
 
     block_sizes: list[int]

@@ -40,7 +40,7 @@ class WaveView(View):
 
     The paper's placement with one replica and no perturbation: the series stands at the
     beginning of the second, silence follows. The responses at the samples where the
-    series sits depend on it alone, so that only these are computed. Thresholds are
+    series sits depend on nothing else, so that only these are computed. Thresholds are
     quantiles of the responses to some of the training series; labels are not used.
 
     Parameters

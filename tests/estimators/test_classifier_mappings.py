@@ -55,6 +55,15 @@ def test_parameters_of_a_mapping_that_was_handed_in_are_kept(make):
     assert fitted.label_mapping_.get_params() == mapping.get_params()
 
 
+def test_parameters_of_a_mapping_that_was_handed_in_are_validated(make):
+    X, y = make_series()
+    mapping = RandomLabelMapping(mapping_size=1.5)
+    classifier = make(label_mapping=mapping, source_output="logits")
+    for fit in (classifier.fit, classifier.partial_fit):
+        with pytest.raises(ValueError, match=r"'mapping_size' .* Got 1\.5 instead"):
+            fit(X, y)
+
+
 def test_an_iterative_mapping_follows_the_training(make):
     X, y = make_series(n_classes=3, n=60)
     setting = {"source_output": "logits", "lr": 0.2, "mapping_size": 1}

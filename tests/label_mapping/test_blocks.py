@@ -357,8 +357,6 @@ def test_sizes_may_come_in_any_kind_of_sequence(kind):
         [],
         [[40, 2]],
         [[40], [1, 1]],
-        42,
-        "42",
         ["40", "2"],
         [True] * 42,
         [None],
@@ -369,6 +367,15 @@ def test_sizes_that_do_not_fit_are_named(solver, wrong):
     x, y = make_data(sizes=[40, 2])
     message = re.escape(f"block_sizes={wrong!r} is not allowed")
     with pytest.raises(ValueError, match=message + r".* number of features, 42,"):
+        LinearLabelMapping(solver, block_sizes=wrong).fit(x, y)
+
+
+@each_solver
+@pytest.mark.parametrize("wrong", [42, "42"])
+def test_sizes_that_are_no_sequence_are_named(solver, wrong):
+    x, y = make_data(sizes=[40, 2])
+    message = f"'block_sizes' .* must be an array-like or None. Got {wrong!r} instead"
+    with pytest.raises(ValueError, match=message):
         LinearLabelMapping(solver, block_sizes=wrong).fit(x, y)
 
 

@@ -9,7 +9,7 @@ import numba
 __all__ = ["inline", "jit"]
 
 _OPTIONS: dict[str, Any] = {
-    # Threads may run it side by side.
+    # Several threads may run it at once.
     "nogil": True,
     # Sums may be reordered and fused: that is what makes them vectors. What is not a
     # number stays so: a training that diverges must show.
