@@ -368,7 +368,7 @@ class ReprogrammedModel:
 
     @property
     def block_sizes(self) -> list[int]:
-        """Numbers of columns of the features that belong together, in their order."""
+        """Numbers of neighbouring columns of the features that form a block."""
         return [size for view in self.views.values() for size in view.block_sizes]
 
     def features(
@@ -689,7 +689,7 @@ def _settings(document: dict[str, Any], mapping: Any) -> ModelSettings:
 
 
 def plain_values(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters as JSON values, or say which cannot be one.
+    """Return parameters as JSON values; an error names one that cannot be.
 
     Parameters
     ----------
@@ -746,7 +746,7 @@ def _classes_document(classes: Any) -> dict[str, Any]:
 
 
 def _reference(reference: SourceReference | None) -> dict[str, str]:
-    """Return where a source is found again, or say that it is not."""
+    """Return the name and SHA-256 of a source; raise an error if it has none."""
     if reference is None:
         raise ValueError(
             "the classifier was fitted with a source that did not come from a "

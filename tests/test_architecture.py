@@ -13,7 +13,7 @@ import sklearn_v2s
 from sklearn_v2s.runtime.moved_modules import MOVED, MOVED_NAMES
 
 ROOT = Path(sklearn_v2s.__file__).parent
-#: Rooms from the lowest floor to the highest; those of one line stand side by side.
+#: Rooms from the lowest floor to the highest; those of one line are level.
 FLOORS = (
     ("runtime",),
     ("series",),

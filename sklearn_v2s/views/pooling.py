@@ -128,7 +128,7 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     [(2, 336), (2, 336), (2, 168), (2, 168)]
     """
     n_kernels, n_timepoints, batch = responses.shape
-    # Zeros and ones as floats in one buffer: several times quicker on a CPU than
+    # Zeros and ones as floats in one buffer: several times faster on a CPU than
     # tensors of booleans, and their sums are exact.
     above = torch.empty_like(responses)
     ppv = responses.new_empty(N_THRESHOLDS, n_kernels, batch)

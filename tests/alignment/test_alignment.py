@@ -153,7 +153,7 @@ def test_logits_of_different_sources_have_no_distance():
     paper = V2SClassifier.from_paper(max_epochs=1, random_state=0)
     with pytest.raises(ValueError, match=message):
         paper.set_params(callbacks=[AlignmentCallback("wavebank")]).fit(X, y)
-    # Of logits without a card nobody knows.
+    # Of logits without a card it is unknown.
     assert alignment_scores(classifier, X, other.logits).n_source == 400
 
 
@@ -271,7 +271,7 @@ def test_shipped_logits_fit_their_checkpoint(name):
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Five clips of each of three words; the source knows the first two."""
+    """Five clips of each of three words; the first two are source classes."""
     rng = np.random.default_rng(0)
     for word in ("cat", "happy", "xylophone"):
         folder = tmp_path / "words" / word

@@ -28,7 +28,7 @@ WORDS = ("unknown/silence", "go", "stop", "wow")
 
 
 class Levels(nn.Module):
-    """Names a clip after its mean level, so that a test knows the answer."""
+    """Names a clip after its mean level, so that the right class is known."""
 
     sample_rate = 16000
     input_length = 16000
@@ -226,7 +226,7 @@ def test_evaluate_a_checkpoint(
     assert (code, errors) == (0, "")
     expected = evaluate_source("tiny", corpus)
     assert output.splitlines() == [
-        "words that the source does not know: left, up; counted as 'unknown/silence'",
+        "words that are no source classes: left, up; counted as 'unknown/silence'",
         f"accuracy: {expected.accuracy:.4f} ({expected.n_right}/8)",
     ]
     _, output, _ = run(
@@ -245,7 +245,7 @@ def test_evaluate_says_what_was_left_out(
     monkeypatch.setattr(registry, "_FACTORIES", factory)
     _, output, _ = run(capsys, "evaluate", "mine", "--corpus", corpus)
     assert output.splitlines() == [
-        "words that the source does not know: left; left out, 2 clips",
+        "words that are no source classes: left; left out, 2 clips",
         "accuracy: 0.6667 (4/6)",
     ]
 

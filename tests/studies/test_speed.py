@@ -254,8 +254,8 @@ def test_shares_of_operators():
 
 
 def test_an_epoch_alone():
-    (alone,) = epoch.measures(TRIAL)
-    found = alone.run({})
+    (measure,) = epoch.measures(TRIAL)
+    found = measure.run({})
     assert found.conditions["n"] == 10 and found.ours > 0 and found.other == 4.4
 
 
