@@ -13,6 +13,7 @@ from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.output_cache import OutputMemo
 from sklearn_v2s.runtime.sklearn_compat import HasMethods, Interval, StrOptions
 from sklearn_v2s.series.estimator import SeriesEstimator
+from sklearn_v2s.series.normalization import SeriesNormalizer
 from sklearn_v2s.sources.contract import SourceOutputs, SourceReference
 from sklearn_v2s.sources.registry import pack_source, unpack_source
 from sklearn_v2s.views.build import VIEWS
@@ -90,10 +91,9 @@ class ReprogrammedEstimator(SeriesEstimator):
         SourceOutputs
             ``logits`` of shape (n, n_views, K), ``embedding`` of shape (n, n_views, d).
         """
-        series = self._checked_series(X)
-        normalised = self.model_.normalizer.transform(series)
+        series = self._normalized_series(X)
         device = resolve_device(self.device)
-        return self.model_.source_outputs(normalised, device, self.memory)
+        return self.model_.source_outputs(series, device, self.memory)
 
     def reprogram(self, X: Any) -> np.ndarray:
         """Return the waveforms that the source reads in the view ``"replicas"``.
@@ -108,12 +108,15 @@ class ReprogrammedEstimator(SeriesEstimator):
         ndarray of shape (n, n_views, input_length)
             Samples at the source's sample rate (16 kHz for the shipped source).
         """
-        series = self._checked_series(X)
-        normalised = self.model_.normalizer.transform(series)
+        series = self._normalized_series(X)
         module = self.model_.reprogrammed
         like = module.perturbation.delta
         with torch.inference_mode():
-            return module.waveforms(torch.from_numpy(normalised).to(like)).numpy()
+            return module.waveforms(torch.from_numpy(series).to(like)).numpy()
+
+    @property
+    def _normalizer(self) -> SeriesNormalizer:  # type: ignore[override]
+        return self.model_.normalizer
 
     @property
     def views_(self) -> tuple[str, ...]:

@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reprogramming of a black-box source: queries, but no weights and no gradients."""
 
-from functools import partial
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-import torch
-from sklearn.base import clone
-from torch import nn
 
-from sklearn_v2s.label_mapping.fitting import (
-    LABEL_MAPPINGS,
-    fit_mapping,
-    new_mapping,
-)
-from sklearn_v2s.perturbation.zeroth_order import random_basis, zeroth_order_gradient
+from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, new_mapping
+from sklearn_v2s.perturbation.reprogrammed_black_box import ReprogrammedBlackBox
+from sklearn_v2s.perturbation.zeroth_order import random_basis
 from sklearn_v2s.placement import ReplicaPlacement
 from sklearn_v2s.runtime.sklearn_compat import (
     HasMethods,
@@ -24,63 +17,15 @@ from sklearn_v2s.runtime.sklearn_compat import (
     fit_context,
 )
 from sklearn_v2s.runtime.user_warnings import warn_user
-from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.sources.black_box import BlackBox
+from sklearn_v2s.training.zeroth_order import (
+    OrderedRows,
+    ZerothOrderTraining,
+    refit_interval,
+)
 
 __all__ = ["BlackBoxV2SClassifier"]
-
-# Waveforms in one call of the source, at most: what a small machine has memory for.
-_CALL = 256
-# Smallest probability that a logarithm is taken of.
-_TINY = np.finfo(np.float64).tiny
-
-
-class _Solution(NamedTuple):
-    """A perturbation, the mapping that reads what it makes, and their loss."""
-
-    loss: float
-    mapping: Any
-    perturbation: np.ndarray
-
-
-class _TrainingData(NamedTuple):
-    """Normalised series, encoded classes and weights, in an order by content."""
-
-    series: np.ndarray
-    codes: np.ndarray
-    weight: np.ndarray
-
-    @classmethod
-    def sort(
-        cls,
-        given: np.ndarray,
-        series: np.ndarray,
-        codes: np.ndarray,
-        weight: np.ndarray,
-    ) -> "_TrainingData":
-        """Sort by class and by the values as given: no order of rows matters."""
-        order = np.lexsort((*given.reshape(len(given), -1).T, codes))
-        return cls(series[order], codes[order], weight[order])
-
-    def draw(self, size: int, rng: np.random.Generator) -> "_TrainingData":
-        """Draw series by weight; the weights become how often each was drawn.
-
-        One draw for each of `size` equal parts of the total weight: every class has
-        its share, and a weight of 2 is the same as the series twice.
-        """
-        ends = np.cumsum(self.weight)
-        marks = (np.arange(size) + rng.random(size)) / size * ends[-1]
-        drawn = np.searchsorted(ends, marks, side="right").clip(max=len(ends) - 1)
-        rows, counts = np.unique(drawn, return_counts=True)
-        return _TrainingData(self.series[rows], self.codes[rows], counts)
-
-    def loss(self, mapping: Any, logits: np.ndarray) -> float:
-        """Return the weighted mean of -log P(y|x) (equation 3)."""
-        scores = np.asarray(mapping.transform(logits), dtype=np.float64)
-        own = scores[np.arange(len(scores)), self.codes]
-        losses = -np.log(np.maximum(own, _TINY))
-        return float(np.average(losses, weights=self.weight))
 
 
 class BlackBoxV2SClassifier(SeriesClassifier):
@@ -286,7 +231,6 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         self.random_state = random_state
 
     # Set by fit; declared here for type checkers.
-    _normalizer: SeriesNormalizer
     history_: list[dict[str, float]]
     initial_loss_: float
     label_mapping_: Any
@@ -327,35 +271,40 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         given, codes, weight = fitted._check_training_data(X, y, sample_weight)
         fitted._normalizer = fitted._fit_normalizer(given, weight)
         series = fitted._normalizer.transform(given)
-        data = _TrainingData.sort(given, series, codes, weight)
-        placement = fitted._placement()
-        placement.warn_if_resampling()
+        source = fitted._reprogrammed()
+        source.placement.warn_if_resampling()
         mapping_seed, seed = self._seeds(2)
         mapping = new_mapping(self.label_mapping, self.mapping_size, mapping_seed)
         n_steps = self._affordable_steps(len(codes), mapping)
         rng = np.random.default_rng(seed)
-        changeable = (
-            placement.mask().numpy()
-            if self.mask
-            else np.ones(placement.input_length, bool)
-        )
+        changeable = np.ones(self.input_length, bool)
+        if self.mask:
+            changeable = source.placement.mask().numpy()
         basis = random_basis(changeable, self.rank, rng)
         start = rng.normal(size=self.rank)
         start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
-        black_box = BlackBox(self.source, self.source_output)
-        fitted.history_ = []
-        best = fitted._evaluate(black_box, data, mapping, basis @ start, refit=True)
+        training = ZerothOrderTraining(
+            source,
+            OrderedRows.sort(given, series, codes, weight),
+            len(fitted.classes_),
+            basis,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            n_directions=self.n_directions,
+            smoothing=self.smoothing,
+            rng=rng,
+        )
+        best = training.evaluate(mapping, start)
         fitted.initial_loss_ = best.loss
         if n_steps:
-            trained = fitted._train(
-                black_box, data, best.mapping, basis, start, n_steps, rng
-            )
+            trained = training.run(best.mapping, start, n_steps)
             best = min(best, trained, key=lambda solution: solution.loss)
         fitted.loss_, fitted.label_mapping_, fitted.perturbation_ = best
+        fitted.history_ = training.history
         fitted.n_iter_ = n_steps
-        fitted.n_queries_ = black_box.n_queries
-        assert black_box.n_classes is not None
-        fitted.n_source_classes_ = black_box.n_classes
+        fitted.n_queries_ = source.black_box.n_queries
+        assert source.black_box.n_classes is not None
+        fitted.n_source_classes_ = source.black_box.n_classes
         return self._assign_fitted(fitted)
 
     def _affordable_steps(self, n: int, mapping: Any) -> int:
@@ -368,7 +317,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
                 f"needs a query for each of the {n} series. Allowed are {n} or more."
             )
         cost = (self.n_directions + 1) * min(self.batch_size, n)
-        every = self._refit_interval(n, mapping)
+        every = refit_interval(mapping, n, self.batch_size)
         cost += -(-n // every) if every else 0
         steps = max(0, self.max_queries - 2 * n) // cost
         if steps == 0 < self.max_iter:
@@ -379,101 +328,18 @@ class BlackBoxV2SClassifier(SeriesClassifier):
             )
         return min(self.max_iter, steps)
 
-    def _refit_interval(self, n: int, mapping: Any) -> int | None:
-        """Return after how many steps a mapping is fitted again, if it is to be."""
-        if not getattr(mapping, "refit_each_epoch", False):
-            return None
-        return -(-n // self.batch_size)
-
-    def _train(
-        self,
-        black_box: BlackBox,
-        data: _TrainingData,
-        mapping: Any,
-        basis: np.ndarray,
-        start: np.ndarray,
-        n_steps: int,
-        rng: np.random.Generator,
-    ) -> _Solution:
-        """Train the coefficients of the basis from `start` on."""
-        point = nn.Parameter(torch.from_numpy(start))
-        coefficients = point.detach().numpy()
-        optimizer = torch.optim.Adam([point], lr=self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-        every = self._refit_interval(len(data.codes), mapping)
-        for step in range(1, n_steps + 1):
-            batch = data.draw(self.batch_size, rng)
-            value, gradient = zeroth_order_gradient(
-                partial(self._losses, black_box, batch, mapping, basis),
-                coefficients,
-                n_directions=self.n_directions,
-                smoothing=self.smoothing,
-                rng=rng,
-            )
-            point.grad = torch.from_numpy(gradient)
-            optimizer.step()
-            schedule.step()
-            self.history_.append({"loss": value, "n_queries": black_box.n_queries})
-            if every and step % every == 0 and step < n_steps:
-                mapping = self._evaluate(
-                    black_box, data, mapping, basis @ coefficients, refit=True
-                ).mapping
-        # A mapping of source classes stays the one that the perturbation was trained
-        # for.
-        refit = bool(every) or not getattr(mapping, "reads_logits", False)
-        return self._evaluate(black_box, data, mapping, basis @ coefficients, refit)
-
-    def _losses(
-        self,
-        black_box: BlackBox,
-        batch: _TrainingData,
-        mapping: Any,
-        basis: np.ndarray,
-        points: np.ndarray,
-    ) -> np.ndarray:
-        """Return the loss of a batch with each of several coefficients."""
-        outputs = self._query(black_box, batch.series, points @ basis.T)
-        return np.array([batch.loss(mapping, logits) for logits in outputs])
-
-    def _evaluate(
-        self,
-        black_box: BlackBox,
-        data: _TrainingData,
-        mapping: Any,
-        perturbation: np.ndarray,
-        refit: bool,
-    ) -> _Solution:
-        """Query all series, fit a mapping to the outputs, and compute the loss."""
-        logits = self._query(black_box, data.series, perturbation[None])[0]
-        if refit:
-            mapping = clone(mapping)
-            n_classes = len(self.classes_)
-            fit_mapping(mapping, logits, data.codes, data.weight, n_classes)
-        return _Solution(data.loss(mapping, logits), mapping, perturbation)
-
-    def _placement(self) -> ReplicaPlacement:
-        return ReplicaPlacement(
+    def _reprogrammed(self, n_classes: int | None = None) -> ReprogrammedBlackBox:
+        """Return the source behind the placement, which has no query counted yet."""
+        placement = ReplicaPlacement(
             self.input_length,
             n_channels=self.n_channels_in_,
             n_timepoints=self.n_timepoints_in_,
             n_segments=self.n_segments,
         )
-
-    def _waveforms(self, series: np.ndarray, added: np.ndarray) -> np.ndarray:
-        placed = self._placement().place(torch.from_numpy(series)).numpy()
-        return (self.input_gain * placed + added).astype(self.precision)
-
-    def _query(
-        self, black_box: BlackBox, series: np.ndarray, added: np.ndarray
-    ) -> np.ndarray:
-        """Return logits (m, n, K) of n series with each of m perturbations."""
-        n = len(series)
-        pairs = np.arange(len(added) * n)
-        logits = [
-            black_box.query(self._waveforms(series[part % n], added[part // n]))
-            for part in np.array_split(pairs, -(-len(pairs) // _CALL))
-        ]
-        return np.concatenate(logits).reshape(len(added), n, -1)
+        black_box = BlackBox(self.source, self.source_output, n_classes)
+        return ReprogrammedBlackBox(
+            black_box, placement, self.input_gain, self.precision
+        )
 
     def reprogram(self, X: Any) -> np.ndarray:
         """Return the waveforms that the source is queried with.
@@ -488,26 +354,11 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         ndarray of shape (n, input_length)
             Samples at the source's sample rate, whatever that is.
         """
-        series = self._checked_series(X)
-        series = self._normalizer.transform(series)
-        return self._waveforms(series, self.perturbation_)
+        series = self._normalized_series(X)
+        return self._reprogrammed().waveforms(series, self.perturbation_)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of the target classes, by one query for each series.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
-            Series, as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            In the order of `classes_`; rows sum to 1.
-        """
-        series = self._checked_series(X)
-        series = self._normalizer.transform(series)
-        black_box = BlackBox(self.source, self.source_output, self.n_source_classes_)
-        logits = self._query(black_box, series, self.perturbation_[None])[0]
-        scores = np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)
-        return self._distributions(scores)
+    def _scores(self, X: Any) -> np.ndarray:
+        series = self._normalized_series(X)
+        source = self._reprogrammed(self.n_source_classes_)
+        logits = source.logits(series, self.perturbation_[None])[0]
+        return np.asarray(self.label_mapping_.transform(logits), dtype=np.float64)

@@ -633,23 +633,12 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         model.history = epoch_rows(self.net_.history)
         return self.net_
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of the target classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
-            Series, as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            In the order of `classes_`; rows sum to 1.
-        """
+    def _scores(self, X: Any) -> np.ndarray:
         series = self._checked_series(X)
         device = resolve_device(self.device)
-        # Equation 4 gives each class the mean of its source classes, no distribution.
-        return self._distributions(self.model_.scores(series, device, self.memory))
+        # Equation 4 gives each class the mean of its source classes, no distribution:
+        # `predict_proba` divides by the sum.
+        return self.model_.scores(series, device, self.memory)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted classifier to a file without pickle.

@@ -166,10 +166,9 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
             ``"replicas"`` one comes after the other; with ``source_output="both"`` the
             logits of all come before the embeddings of all.
         """
-        series = self._checked_series(X)
-        normalised = self.model_.normalizer.transform(series)
+        series = self._normalized_series(X)
         device = resolve_device(self.device)
-        features = self.model_.features(normalised, device, self.memory)
+        features = self.model_.features(series, device, self.memory)
         return features.astype(np.float64, copy=False)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

@@ -17,7 +17,6 @@ from torch.utils.data import Sampler
 from sklearn_v2s.baselines.modules import Head, Trained
 from sklearn_v2s.runtime.devices import resolve_device
 from sklearn_v2s.runtime.sklearn_compat import Interval, StrOptions, fit_context
-from sklearn_v2s.series import SeriesNormalizer
 from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.training.net import NetSettings, SeriesNet, build_net, epoch_rows
 from sklearn_v2s.training.train import Rows, stratified_validation_rows
@@ -139,7 +138,6 @@ class NetworkClassifier(SeriesClassifier):
         self.verbose = verbose
 
     # Set by fit; declared here for type checkers.
-    _normalizer: SeriesNormalizer
     history_: list[dict[str, float]]
     module_: nn.Sequential
     n_iter_: int
@@ -272,21 +270,8 @@ class NetworkClassifier(SeriesClassifier):
             ]
             return torch.cat(parts).cpu().numpy()
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of the target classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
-            Series, as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-            In the order of `classes_`; rows sum to 1.
-        """
-        series = self._checked_series(X)
-        series = self._normalizer.transform(series)
+    def _scores(self, X: Any) -> np.ndarray:
+        series = self._normalized_series(X)
         device = resolve_device(self.device)
         module = self.module_
         if device.type != "cpu":
@@ -300,4 +285,4 @@ class NetworkClassifier(SeriesClassifier):
                 "be of the scale that they had in fit; normalization='series' allows "
                 "any."
             )
-        return self._distributions(np.exp(logits - logits.max(axis=1, keepdims=True)))
+        return np.exp(logits - logits.max(axis=1, keepdims=True))

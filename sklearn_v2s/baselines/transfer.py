@@ -221,8 +221,7 @@ class TransferClassifier(NetworkClassifier):
         ndarray of shape (n, embedding_size)
             One for each series.
         """
-        series = self._checked_series(X)
-        series = self._normalizer.transform(series)
+        series = self._normalized_series(X)
         parts: Any = self.module_
         encoder = nn.Sequential(parts.fixed, parts.encoder)
         device = resolve_device(self.device)

@@ -21,7 +21,6 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 __all__ = [
-    "PCM_SCALE",
     "CorpusError",
     "SpeechCorpus",
     "google_split",
@@ -32,8 +31,6 @@ __all__ = [
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-#: Factor from 16-bit samples to waveforms.
-PCM_SCALE = 1.0 / 32768.0
 
 # The constants of the rule that Google Speech Commands defines its lists by.
 _GOOGLE_MAX_CLIPS_PER_SPLIT = 2**27 - 1

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a source model names the words of a speech corpus."""
+"""Accuracy of a source model on a speech corpus."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from sklearn_v2s.pretraining.corpora import PCM_SCALE, SPLITS, Split, read_corpus
+from sklearn_v2s.pretraining.clips import logits_of_clips
+from sklearn_v2s.pretraining.corpora import SPLITS, Split, read_corpus
 from sklearn_v2s.sources.registry import load_source
 
 __all__ = ["SourceEvaluation", "evaluate_source"]
@@ -17,18 +18,18 @@ __all__ = ["SourceEvaluation", "evaluate_source"]
 
 @dataclass(frozen=True)
 class SourceEvaluation:
-    """What a source model got right.
+    """Accuracy of a source model, in clips.
 
     Attributes
     ----------
     n_right : int
-        Clips whose word was named.
+        Clips whose word was predicted.
     n_clips : int
-        Clips that were played to the source.
+        Clips that the source was run on.
     n_left_out : int
-        Clips that were not, because the source has no class for their word.
+        Clips that it was not run on, because it has no class for their word.
     unknown_words : tuple of str
-        Words of the corpus that the source does not know.
+        Words of the corpus that are no source class.
     unknown_class : str or None
         The class that stands for them; None if they are left out.
     """
@@ -41,7 +42,7 @@ class SourceEvaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of the played clips whose word was named."""
+        """Share of the clips whose word was predicted."""
         return self.n_right / self.n_clips
 
 
@@ -62,7 +63,7 @@ def evaluate_source(
     corpus_folder : path-like
         As for `sklearn_v2s.pretraining.read_corpus`.
     splits : sequence of {"train", "validation", "test"}, default=all
-        The lists of the corpus to play. A source is measured honestly only on lists
+        The lists of the corpus to take. A source is measured honestly only on lists
         that it was not trained on.
     batch_size : int, default=64
         Clips for each call of the source.
@@ -70,12 +71,12 @@ def evaluate_source(
     Returns
     -------
     SourceEvaluation
-        Numbers of clips and the words that the source does not know.
+        Numbers of clips, and the words that are no source class.
 
     Raises
     ------
     ValueError
-        If no clip of the corpus can be played to the source.
+        If no clip of the corpus has a word that is a source class.
 
     Examples
     --------
@@ -108,16 +109,10 @@ def evaluate_source(
             f"{list(splits)} has a word that is a source class. Words of the corpus: "
             f"{list(corpus.classes)}; classes of the source: {list(source.classes)}."
         )
-    n_right = 0
-    with torch.no_grad():
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            clips = corpus.read(batch, source.input_length)
-            waveforms = torch.from_numpy(clips.astype(np.float32) * PCM_SCALE)
-            predicted = source(waveforms).logits.argmax(dim=1).numpy()
-            n_right += int((predicted == labels[batch]).sum())
+    read = partial(corpus.read, length=source.input_length)
+    predicted = logits_of_clips(source, read, rows, batch_size).argmax(axis=1)
     return SourceEvaluation(
-        n_right=n_right,
+        n_right=int((predicted == labels[rows]).sum()),
         n_clips=len(rows),
         n_left_out=len(chosen) - len(rows),
         unknown_words=unknown_words,

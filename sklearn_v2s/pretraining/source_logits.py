@@ -3,16 +3,12 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import torch
 
-from sklearn_v2s.pretraining.corpora import (
-    PCM_SCALE,
-    SpeechCorpus,
-    Split,
-    read_corpus,
-)
+from sklearn_v2s.pretraining.clips import logits_of_clips
+from sklearn_v2s.pretraining.corpora import SpeechCorpus, Split, read_corpus
 from sklearn_v2s.runtime.tensor_file import write_tensor_file
 from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.logits import KIND, SourceLogits
@@ -84,14 +80,10 @@ def save_source_logits(
             f"is a source class. Words of the corpus: {list(corpus.classes)}; classes "
             f"of the source: {list(model.classes)}."
         )
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            clips = corpus.read(batch, model.input_length, model.sample_rate)
-            waveforms = torch.from_numpy(clips.astype(np.float32) * PCM_SCALE)
-            parts.append(model(waveforms).logits.numpy())
-    logits = np.concatenate(parts).astype(np.float16)
+    read = partial(
+        corpus.read, length=model.input_length, sample_rate=model.sample_rate
+    )
+    logits = logits_of_clips(model, read, rows, _BATCH).astype(np.float16)
     card = {
         "corpus": corpus.name,
         "licence": corpus.licence,
@@ -101,7 +93,10 @@ def save_source_logits(
         "command": command,
     }
     header = {"kind": KIND, "classes": list(model.classes), "card": card}
-    tensors = {"logits": logits, "labels": labels.astype(np.int64)}
+    tensors: dict[str, np.ndarray] = {
+        "logits": logits,
+        "labels": labels.astype(np.int64),
+    }
     write_tensor_file(output, tensors, header)
     return SourceLogits(logits.astype(np.float32), labels, model.classes, card)
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +17,19 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from sklearn_v2s.pretraining.augmentation import Augmentation
-from sklearn_v2s.pretraining.corpora import PCM_SCALE, SpeechCorpus
+from sklearn_v2s.pretraining.clips import as_waveforms, logits_of_clips
+from sklearn_v2s.pretraining.corpora import SpeechCorpus, Split
 from sklearn_v2s.pretraining.model_card import write_model_card
 from sklearn_v2s.runtime.devices import resolve_device, to_device
 from sklearn_v2s.runtime.environment import describe_environment
 from sklearn_v2s.runtime.tensor_file import write_bytes
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, save_checkpoint
-from sklearn_v2s.sources.contract import SourceModel
 from sklearn_v2s.sources.kernel_bank import KernelBankFrontEnd
 
-__all__ = ["PretrainingSettings", "accuracy", "pretrain"]
+__all__ = ["PretrainingRun", "PretrainingSettings", "pretrain"]
+
+#: What a run goes on from, in its output folder.
+STATE_FILE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,16 @@ class PretrainingSettings:
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def _front_ends(self) -> dict[str, Any]:
+    @property
+    def front_ends(self) -> dict[str, Any]:
+        """Front ends of the architecture, by name; none of an unknown one."""
         known = ARCHITECTURES.get(self.architecture)
         return {} if known is None else known.front_ends
 
     def __post_init__(self) -> None:
         for name, known in (
             ("architecture", tuple(ARCHITECTURES)),
-            ("front_end", tuple(self._front_ends())),
+            ("front_end", tuple(self.front_ends)),
             ("train_on", ("train", "train+validation")),
         ):
             if getattr(self, name) not in known:
@@ -103,41 +107,6 @@ def _fingerprint(corpus: SpeechCorpus) -> str:
     return digest.hexdigest()
 
 
-def _batches(
-    clips: np.ndarray, order: np.ndarray, batch_size: int
-) -> Iterator[tuple[Tensor, np.ndarray]]:
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        yield torch.from_numpy(clips[rows].astype(np.float32) * PCM_SCALE), rows
-
-
-@torch.no_grad()
-def accuracy(source: SourceModel, clips: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of clips whose word a source model names.
-
-    Parameters
-    ----------
-    source : SourceModel
-        The model; it is put into evaluation mode.
-    clips : ndarray of shape (n_clips, input_length) and dtype int16
-        The speech.
-    labels : ndarray of shape (n_clips,)
-        Indices into ``source.classes``.
-
-    Returns
-    -------
-    float
-        Between 0 and 1.
-    """
-    source.eval()
-    device = next(source.parameters()).device
-    right = 0
-    for waveforms, rows in _batches(clips, np.arange(len(clips)), 256):
-        predicted = source(to_device(waveforms, device)).logits.argmax(1).cpu().numpy()
-        right += int((predicted == labels[rows]).sum())
-    return right / len(clips)
-
-
 def _on_cpu(state: Any) -> Any:
     """Return a state that can be read on any machine."""
     if isinstance(state, dict):
@@ -145,8 +114,21 @@ def _on_cpu(state: Any) -> Any:
     return state.cpu() if isinstance(state, Tensor) else state
 
 
-class _Run:
-    """State of a training run that a later process can take up."""
+class PretrainingRun:
+    """A training of a source that a later process can take up.
+
+    It is no skorch net: one generator orders the clips and augments them, and its state
+    between two epochs is what a run goes on from.
+
+    Parameters
+    ----------
+    settings : PretrainingSettings
+        How to train.
+    corpus : SpeechCorpus
+        What to train on.
+    device : torch.device
+        Where to train.
+    """
 
     def __init__(
         self,
@@ -160,7 +142,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
             self.source = ARCHITECTURES[settings.architecture].build(
-                settings._front_ends()[settings.front_end], corpus.classes
+                settings.front_ends[settings.front_end], corpus.classes
             )
         # Convolutions over maps train up to a third faster with the channels last.
         self.source.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -181,6 +163,7 @@ class _Run:
         self.history: list[dict[str, float]] = []
 
     def state(self) -> dict[str, Any]:
+        """Return all that `restore` needs, as tensors and plain values."""
         return {
             "settings": asdict(self.settings),
             "corpus": self.corpus,
@@ -192,6 +175,7 @@ class _Run:
         }
 
     def restore(self, path: Path) -> None:
+        """Go on from a file of `state`; it must be of the same settings and clips."""
         state = torch.load(path, weights_only=True)
         if state["settings"] != asdict(self.settings):
             changed = [
@@ -219,10 +203,15 @@ class _Run:
         front_end = self.source.front_end
         if self.history or not isinstance(front_end, KernelBankFrontEnd):
             return
-        waveforms = torch.from_numpy(clips.astype(np.float32) * PCM_SCALE)
         # Once, and from few clips: with the generator, on the CPU.
-        front_end.to("cpu").learn(waveforms, self.generator)
+        front_end.to("cpu").learn(as_waveforms(clips), self.generator)
         front_end.to(self.device)
+
+    def accuracy(self, clips: np.ndarray, labels: np.ndarray) -> float:
+        """Return the share of clips whose word the source predicts."""
+        rows = np.arange(len(clips))
+        logits = logits_of_clips(self.source.eval(), clips.__getitem__, rows, 256)
+        return float(np.mean(logits.argmax(axis=1) == labels))
 
     def epoch(self, clips: np.ndarray, labels: np.ndarray, show: bool) -> float:
         """Train for one pass; `clips` and `labels` are the training part."""
@@ -231,15 +220,15 @@ class _Run:
         order = torch.randperm(len(clips), generator=self.generator).numpy()
         losses, sizes = [], []
         progress = tqdm(
-            _batches(clips, order, settings.batch_size),
-            total=self.steps,
+            range(0, len(order), settings.batch_size),
             desc=f"epoch {len(self.history) + 1}/{settings.epochs}",
             disable=not show,
             leave=False,
         )
-        for waveforms, rows in progress:
+        for start in progress:
+            rows = order[start : start + settings.batch_size]
             waveforms = settings.augmentation.waveforms(
-                waveforms, source.sample_rate, self.generator
+                as_waveforms(clips[rows]), source.sample_rate, self.generator
             )
             with torch.no_grad():
                 features = source.front_end(to_device(waveforms, self.device))
@@ -257,17 +246,40 @@ class _Run:
             losses.append(loss.detach())
             sizes.append(len(rows))
         # All at once, so that the host need not wait for each.
-        found = torch.stack(losses).tolist()
-        total = sum(loss * size for loss, size in zip(found, sizes, strict=True))
+        values = torch.stack(losses).tolist()
+        total = sum(loss * size for loss, size in zip(values, sizes, strict=True))
         return total / len(clips)
 
+    def write(self, output: Path) -> None:
+        """Write the state and the history."""
+        buffer = io.BytesIO()
+        torch.save(self.state(), buffer)
+        write_bytes(output / STATE_FILE, buffer.getvalue())
+        text = io.StringIO()
+        writer = csv.DictWriter(
+            text, fieldnames=list(self.history[0]), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_bytes(output / "history.csv", text.getvalue().encode())
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_bytes(path, text.getvalue().encode())
+    def held_out_accuracies(
+        self, corpus: SpeechCorpus, split: Split
+    ) -> dict[str, dict[str, Any]]:
+        """Return accuracy and sizes for each corpus of a held-out list, and for all."""
+        rows = corpus.select(split)
+        clips = corpus.read(rows, self.source.input_length, self.source.sample_rate)
+        labels, speakers = corpus.labels[rows], corpus.speakers[rows]
+        parts = np.array([speaker.split("/")[0] for speaker in speakers])
+        accuracies = {}
+        for part in [*sorted(set(parts)), "all"]:
+            chosen = np.flatnonzero((parts == part) | (part == "all"))
+            accuracies[f"{split}/{part}"] = {
+                "accuracy": self.accuracy(clips[chosen], labels[chosen]),
+                "n_clips": len(chosen),
+                "n_speakers": len(set(speakers[chosen])),
+            }
+        return accuracies
 
 
 def pretrain(
@@ -310,19 +322,16 @@ def pretrain(
     """
     settings = settings or PretrainingSettings()
     # While settings are being chosen the test list stays closed.
-    split: Literal["validation", "test"] = (
-        "validation" if settings.train_on == "train" else "test"
-    )
+    split: Split = "validation" if settings.train_on == "train" else "test"
     held_out = corpus.select(split)
     for name, rows in (("train", corpus.select("train")), (split, held_out)):
         if not len(rows):
             raise ValueError(f"corpus {corpus.name} has no clip in its {name} list.")
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    run = _Run(settings, corpus, resolve_device(device))
-    state_file = output / "state.pt"
-    if resume and state_file.is_file():
-        run.restore(state_file)
+    run = PretrainingRun(settings, corpus, resolve_device(device))
+    if resume and (output / STATE_FILE).is_file():
+        run.restore(output / STATE_FILE)
     length, sample_rate = run.source.input_length, run.source.sample_rate
     train_clips = corpus.read(run.train_rows, length, sample_rate)
     train_labels = corpus.labels[run.train_rows]
@@ -338,15 +347,12 @@ def pretrain(
             "train_loss": run.epoch(train_clips, train_labels, progress),
         }
         if len(watched):
-            row["validation_accuracy"] = accuracy(
-                run.source, watched_clips, corpus.labels[watched]
+            row["validation_accuracy"] = run.accuracy(
+                watched_clips, corpus.labels[watched]
             )
         row["seconds"] = time.perf_counter() - start
         run.history.append(row)
-        buffer = io.BytesIO()
-        torch.save(run.state(), buffer)
-        write_bytes(state_file, buffer.getvalue())
-        _write_history(output / "history.csv", run.history)
+        run.write(output)
         if progress:
             tqdm.write(json.dumps(row))
     card: dict[str, Any] = {
@@ -359,20 +365,8 @@ def pretrain(
         "command": command,
         "device": run.device.type,
         "environment": describe_environment(),
-        "accuracy": {},
+        "accuracy": run.held_out_accuracies(corpus, split),
     }
-    clips = corpus.read(held_out, length, sample_rate)
-    speakers = corpus.speakers[held_out]
-    parts = np.array([speaker.split("/")[0] for speaker in speakers])
-    for part in [*sorted(set(parts)), "all"]:
-        chosen = np.flatnonzero((parts == part) | (part == "all"))
-        card["accuracy"][f"{split}/{part}"] = {
-            "accuracy": accuracy(
-                run.source, clips[chosen], corpus.labels[held_out][chosen]
-            ),
-            "n_clips": len(chosen),
-            "n_speakers": len(set(speakers[chosen])),
-        }
     run.source.to("cpu")
     checkpoint = output / f"{settings.architecture}.safetensors"
     card["sha256"] = save_checkpoint(checkpoint, run.source, card)

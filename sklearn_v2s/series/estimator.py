@@ -65,6 +65,8 @@ class SeriesEstimator(BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    # Set by fit; declared here for type checkers.
+    _normalizer: SeriesNormalizer
     n_channels_in_: int
     n_timepoints_in_: int
     n_features_in_: int
@@ -133,11 +135,16 @@ class SeriesEstimator(BaseEstimator):
         series, _ = check_series(self, X, reset=False, missing=self.missing)
         return series
 
+    def _normalized_series(self, X: Any) -> np.ndarray:
+        """Check X against the shape of the fit, and normalise it."""
+        series = self._checked_series(X)
+        return self._normalizer.transform(series)
+
 
 class SeriesClassifier(ClassifierMixin, SeriesEstimator, metaclass=ABCMeta):
     """Base of the classifiers of series.
 
-    Subclasses have the parameter ``class_weight`` and define `predict_proba`.
+    Subclasses have the parameter ``class_weight`` and define `_scores`.
     """
 
     classes_: np.ndarray
@@ -185,14 +192,25 @@ class SeriesClassifier(ClassifierMixin, SeriesEstimator, metaclass=ABCMeta):
         return TrainingData(series[kept], codes[kept], weight[kept])
 
     @abstractmethod
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities of the target classes."""
+    def _scores(self, X: Any) -> np.ndarray:
+        """Check X and return scores of 0 or more, in proportion to probabilities."""
 
-    @staticmethod
-    def _distributions(scores: np.ndarray) -> np.ndarray:
-        """Return scores as probabilities whose rows sum to 1 and are never zero."""
-        # The offset decides nothing but rows without any score.
-        scores = np.maximum(scores, _TINY)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities of the target classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
+            Series, as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of `classes_`; rows sum to 1.
+        """
+        # A probability is never zero. The least score decides nothing but rows without
+        # any.
+        scores = np.maximum(self._scores(X), _TINY)
         return scores / scores.sum(axis=1, keepdims=True)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:

@@ -17,10 +17,11 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_v2s import BlackBoxV2SClassifier, black_box
+from sklearn_v2s import BlackBoxV2SClassifier
 from sklearn_v2s.label_mapping import RandomLabelMapping
 from sklearn_v2s.perturbation.zeroth_order import random_basis, zeroth_order_gradient
 from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.training import zeroth_order
 from tests.estimators.test_sklearn_checks import IN_FLOAT64, check_name
 from tests.small import make_series
 from tests.tiny_source import TinySource
@@ -294,7 +295,7 @@ def test_steps_are_those_of_adam_with_a_rate_that_falls_as_a_cosine(monkeypatch)
         points.append(point.copy())
         return 0.0, np.array([5.0, -0.1, 2.0])
 
-    monkeypatch.setattr(black_box, "zeroth_order_gradient", constant_gradient)
+    monkeypatch.setattr(zeroth_order, "zeroth_order_gradient", constant_gradient)
     X, y = make_series(n=12)
     make(rank=3, max_iter=8, lr=0.1).fit(X, y)
     # Adam goes as far as the rate in each coordinate where the gradient is constant.

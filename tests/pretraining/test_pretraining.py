@@ -16,10 +16,10 @@ from sklearn_v2s.pretraining import (
     corpora,
     pretrain,
     read_corpus,
-    trainer,
 )
 from sklearn_v2s.pretraining.augmentation import Augmentation
 from sklearn_v2s.pretraining.corpora import read_clip
+from sklearn_v2s.pretraining.trainer import PretrainingRun
 from sklearn_v2s.sources import load_checkpoint
 from tests.speech_folders import RATE, write_google
 
@@ -78,7 +78,7 @@ def test_a_run_begins_on_an_accelerator_and_goes_on_without(
 ):
     quick = dataclasses.replace(QUICK, architecture=architecture, front_end=front_end)
     expected = train(read_corpus(google), tmp_path / "whole", quick)
-    epoch = trainer._Run.epoch
+    epoch = PretrainingRun.epoch
 
     def interrupted(run, *arguments):
         if run.history:
@@ -86,7 +86,7 @@ def test_a_run_begins_on_an_accelerator_and_goes_on_without(
         return epoch(run, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Run, "epoch", interrupted)
+        patch.setattr(PretrainingRun, "epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(read_corpus(google), tmp_path / "parts", quick, device="cuda")
     found = train(read_corpus(google), tmp_path / "parts", quick, resume=True)
@@ -122,12 +122,12 @@ def test_another_seed_gives_another_model(trained, google, tmp_path):
 def test_generators_of_accelerators_are_not_seeded(google, monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    trainer._Run(QUICK, read_corpus(google), torch.device("cpu"))
+    PretrainingRun(QUICK, read_corpus(google), torch.device("cpu"))
     assert not seeded
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(trained, google, tmp_path, monkeypatch):
-    epoch, calls = trainer._Run.epoch, []
+    epoch, calls = PretrainingRun.epoch, []
 
     def interrupted(run, *arguments):
         calls.append(len(run.history))
@@ -137,7 +137,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(trained, google, tmp_path, monke
             raise KeyboardInterrupt
         return epoch(run, *arguments)
 
-    monkeypatch.setattr(trainer._Run, "epoch", interrupted)
+    monkeypatch.setattr(PretrainingRun, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(read_corpus(google), tmp_path)
     assert not (tmp_path / "attrnn.safetensors").exists()
@@ -151,7 +151,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(trained, google, tmp_path, monke
 
 def test_a_complete_run_resumes_to_itself(trained, google, tmp_path, monkeypatch):
     (tmp_path / "state.pt").write_bytes((trained[0] / "state.pt").read_bytes())
-    monkeypatch.setattr(trainer._Run, "epoch", None)
+    monkeypatch.setattr(PretrainingRun, "epoch", None)
     card = train(read_corpus(google), tmp_path, resume=True)
     assert_same_tensors(trained[0], tmp_path)
     assert card["accuracy"] == trained[1]["accuracy"]
@@ -217,7 +217,7 @@ def test_closed_lists_are_not_read(
     corpus = read_corpus(google)
     split_of = dict(zip(corpus.files, corpus.splits, strict=True))
     read, trained_on = [], []
-    epoch = trainer._Run.epoch
+    epoch = PretrainingRun.epoch
 
     def watched(path, *arguments):
         read.append(str(split_of[path]))
@@ -228,7 +228,7 @@ def test_closed_lists_are_not_read(
         return epoch(run, clips, *arguments)
 
     monkeypatch.setattr(corpora, "read_clip", watched)
-    monkeypatch.setattr(trainer._Run, "epoch", watched_epoch)
+    monkeypatch.setattr(PretrainingRun, "epoch", watched_epoch)
     quick = dataclasses.replace(QUICK, train_on=train_on, epochs=1)
     card = train(corpus, tmp_path, quick)
     assert set(read) == opened
