@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sklearn_v2s import V2SClassifier
+from sklearn_v2s.sources import registry
 from tests.small import make_classifier
 from tests.speech_folders import write_google
 from tests.tiny_source import TinySource
@@ -40,3 +41,25 @@ def tiny_source() -> TinySource:
 def make(tiny_source: TinySource) -> Callable[..., V2SClassifier]:
     """Return a function that makes classifiers on the tiny source."""
     return partial(make_classifier, tiny_source)
+
+
+# The three below reach into the registry of sources: in use its state lasts as long as
+# the process, so that it has no public way to be emptied.
+
+
+@pytest.fixture
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back the names that other tests or doctests of this process registered."""
+    monkeypatch.setattr(registry, "_FACTORIES", {})
+
+
+@pytest.fixture
+def unload_sources(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which no source is loaded, as in a new process."""
+    return lambda: monkeypatch.setattr(registry, "_LOADED", {})
+
+
+@pytest.fixture
+def ship_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Return a function that makes a folder that of the shipped checkpoints."""
+    return lambda folder: monkeypatch.setattr(registry, "_CHECKPOINTS", folder)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import sklearn_v2s
-from sklearn_v2s.sources import registry
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -71,9 +70,7 @@ def public_names() -> list[str]:
 
 
 @pytest.mark.parametrize("path", SESSIONS, ids=name_of)
-def test_the_code_of_a_page_prints_what_the_page_says(path, monkeypatch):
-    # Other examples of this process may have given names to sources.
-    monkeypatch.setattr(registry, "_FACTORIES", {})
+def test_the_code_of_a_page_prints_what_the_page_says(path, nothing_registered):
     text = path.read_text(encoding="utf-8")
     # Blank lines instead of the text between, so that failures name the right line.
     code, end = "", 0

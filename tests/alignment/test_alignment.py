@@ -20,6 +20,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 
+import sklearn_v2s
 from sklearn_v2s import V2SClassifier, cli
 from sklearn_v2s.alignment import (
     LARGEST_RISK,
@@ -31,11 +32,11 @@ from sklearn_v2s.alignment import (
     wasserstein1,
 )
 from sklearn_v2s.pretraining.source_logits import save_source_logits
-from sklearn_v2s.sources import CheckpointError, load_source, registry
+from sklearn_v2s.sources import CheckpointError, load_source
 from sklearn_v2s.sources.logits import SourceLogits, load_source_logits
 from tests.small import WORDS, make_classifier, make_series
 
-CHECKPOINTS = registry._CHECKPOINTS
+CHECKPOINTS = Path(sklearn_v2s.__file__).parent / "sources" / "checkpoints"
 
 
 def clouds(seed=0, n=30, m=30, d=5):

@@ -31,7 +31,6 @@ from sklearn_v2s.sources import (
     SourceOutputs,
     load_source,
     register_source,
-    registry,
 )
 from tests.estimators.test_sklearn_checks import check_name
 from tests.small import make_series
@@ -696,8 +695,9 @@ def failing_by_design(estimator):
     ],
     expected_failed_checks=failing_by_design,
 )
-def test_the_baselines_pass_the_checks_of_scikit_learn(estimator, check, monkeypatch):
-    monkeypatch.setattr(registry, "_FACTORIES", {})
+def test_the_baselines_pass_the_checks_of_scikit_learn(
+    estimator, check, nothing_registered
+):
     register_source("tiny-for-checks", TinySource)
     if check_name(check) in IN_FLOAT64:
         estimator.set_params(precision="float64")

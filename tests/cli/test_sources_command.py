@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from sklearn_v2s.sources import (
     list_sources,
     load_checkpoint,
     load_source,
-    registry,
+    register_source,
     save_checkpoint,
 )
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.sources.registry import shipped_checkpoint
 
 WORDS = ("unknown/silence", "go", "stop", "wow")
 
@@ -65,7 +67,12 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkpoints(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ship_from: Callable[[Path], None],
+    nothing_registered: None,
+) -> Path:
     """A package that ships one checkpoint, and an empty cache."""
     folder = tmp_path / "checkpoints"
     with torch.random.fork_rng():
@@ -78,7 +85,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sha256 = save_checkpoint(folder / "tiny.safetensors", source, card)
     entry = {"file": "tiny.safetensors", "sha256": sha256, "description": "a test"}
     (folder / "manifest.json").write_text(json.dumps({"tiny": entry}))
-    monkeypatch.setattr(registry, "_CHECKPOINTS", folder)
+    ship_from(folder)
     monkeypatch.setenv("SKLEARN_V2S_CACHE", str(tmp_path / "cache"))
     return folder
 
@@ -133,7 +140,7 @@ def test_list(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output, errors = run(capsys, "list")
     assert (code, errors) == (0, "")
     shipped, published = output.split("attrnn-gsc: ")
-    sha256 = registry.shipped_checkpoint("tiny")[1]
+    sha256 = shipped_checkpoint("tiny")[1]
     size = (checkpoints / "tiny.safetensors").stat().st_size
     assert shipped.splitlines() == [
         "tiny: a test",
@@ -161,18 +168,15 @@ def test_list_of_torchaudio(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_list_leaves_out_what_is_no_file(
-    checkpoints: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Not setitem: a doctest in the same process may have registered a source too.
-    monkeypatch.setattr(registry, "_FACTORIES", {"mine": lambda: Levels(WORDS)})
+    register_source("mine", lambda: Levels(WORDS))
     assert set(list_sources()) == {"tiny", "mine"}
     assert "mine" not in run(capsys, "list")[1]
 
 
 def test_verify(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sha256 = registry.shipped_checkpoint("tiny")[1]
+    sha256 = shipped_checkpoint("tiny")[1]
     for names in ([], ["tiny"]):
         code, output, _ = run(capsys, "verify", *names)
         assert (code, output) == (0, f"tiny: ok, SHA-256 {sha256}\n")
@@ -238,11 +242,9 @@ def test_evaluate_a_checkpoint(
 def test_evaluate_says_what_was_left_out(
     checkpoints: Path,
     corpus: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    factory = {"mine": lambda: Levels(("up", "go", "stop"))}
-    monkeypatch.setattr(registry, "_FACTORIES", factory)
+    register_source("mine", lambda: Levels(("up", "go", "stop")))
     _, output, _ = run(capsys, "evaluate", "mine", "--corpus", corpus)
     assert output.splitlines() == [
         "words that are no source classes: left; left out, 2 clips",

@@ -24,7 +24,6 @@ from sklearn_v2s.sources import (
     load_checkpoint,
     load_source,
     register_source,
-    registry,
     save_checkpoint,
 )
 from sklearn_v2s.sources.contract import SourceReference
@@ -58,11 +57,10 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path, monkeypatch):
+def shelf(checkpoints, tmp_path, ship_from, unload_sources, nothing_registered):
     """An installation of its own: one shipped source, nothing loaded or registered."""
-    monkeypatch.setattr(registry, "_CHECKPOINTS", tmp_path)
-    monkeypatch.setattr(registry, "_LOADED", {})
-    monkeypatch.setattr(registry, "_FACTORIES", {})
+    ship_from(tmp_path)
+    unload_sources()
     path, sha256 = checkpoints[0]
     (tmp_path / "tiny.safetensors").write_bytes(path.read_bytes())
     entry = {"file": "tiny.safetensors", "sha256": sha256, "description": "for tests"}
@@ -234,10 +232,10 @@ def test_pickle_holds_a_name_and_no_weights(protocol, shelf, checkpoints):
     assert checkpoints[0][1].encode() in content
 
 
-def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, monkeypatch):
+def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, unload_sources):
     source = load_source("tiny", torch.float64)
     content = pickle.dumps(pack_source(source))
-    monkeypatch.setattr(registry, "_LOADED", {})
+    unload_sources()
     found = unpack_source(pickle.loads(content), torch.float64)
     assert found is not source
     assert found is load_source("tiny", torch.float64)
@@ -245,12 +243,12 @@ def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, monkeypatch):
     assert_frozen(found)
 
 
-def test_pickle_of_another_version_is_refused(shelf, checkpoints, monkeypatch):
+def test_pickle_of_another_version_is_refused(shelf, checkpoints, unload_sources):
     packed = pack_source(load_source("tiny"))
     path, sha256 = checkpoints[1]
     entry = {"file": str(path), "sha256": sha256, "description": "newer"}
     (shelf / "manifest.json").write_text(json.dumps({"tiny": entry}))
-    monkeypatch.setattr(registry, "_LOADED", {})
+    unload_sources()
     with pytest.raises(CheckpointError, match=f"{sha256} here.*{checkpoints[0][1]}"):
         unpack_source(packed, torch.float32)
 
@@ -266,13 +264,15 @@ def test_reference_to_a_name_that_is_now_the_users_is_refused(shelf):
         load_reference("gone", "0" * 64, "float32")
 
 
-def test_reference_to_a_deleted_file_says_so(shelf, checkpoints, tmp_path, monkeypatch):
+def test_reference_to_a_deleted_file_says_so(
+    shelf, checkpoints, tmp_path, unload_sources
+):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(checkpoints[0][0].read_bytes())
     packed = pack_source(load_source(path))
     path.unlink()
     assert unpack_source(packed, torch.float32) is not None  # still in memory
-    monkeypatch.setattr(registry, "_LOADED", {})
+    unload_sources()
     with pytest.raises(FileNotFoundError, match=r"mine\.safetensors"):
         unpack_source(packed, torch.float32)
 

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 from sklearn_v2s import V2SClassifier
-from sklearn_v2s.sources import CheckpointError, check_source, load_source, registry
+from sklearn_v2s.sources import CheckpointError, check_source, load_source
 from sklearn_v2s.sources.registry import pack_source, unpack_source
 from sklearn_v2s.sources.torchaudio_bundle import (
     BundleNetwork,
@@ -78,9 +78,9 @@ def random_state(bundle, seed=0):
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
+def shelf(tmp_path, monkeypatch, unload_sources):
     """A folder of torch.hub with small weights under the names of the real ones."""
-    monkeypatch.setattr(registry, "_LOADED", {})
+    unload_sources()
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path))
     folder = tmp_path / "checkpoints"
@@ -288,7 +288,7 @@ def test_damaged_files_are_refused(content, shelf):
         load_source("torchaudio:WAV2VEC2_ASR_BASE_960H")
 
 
-def test_changed_weights_are_other_weights(shelf):
+def test_changed_weights_are_other_weights(shelf, unload_sources):
     name = "torchaudio:WAV2VEC2_BASE"
     before = load_source(name)
     assert load_source(name) is before
@@ -299,7 +299,7 @@ def test_changed_weights_are_other_weights(shelf):
     after = load_source(name)
     assert after is not before
     assert after.reference.sha256 != before.reference.sha256
-    registry._LOADED.clear()
+    unload_sources()
     with pytest.raises(CheckpointError, match="was fitted with"):
         unpack_source(packed, torch.float32)
 
