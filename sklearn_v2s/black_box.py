@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, new_mapping
 from sklearn_v2s.perturbation.reprogrammed_black_box import ReprogrammedBlackBox
 from sklearn_v2s.perturbation.zeroth_order import random_basis
@@ -90,7 +91,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
     missing : {"error", "interpolate"}, default="error"
         What to do with NaN.
     precision : {"float32", "float64"}, default="float32"
-        Kind of numbers of the waveforms.
+        Type of the waveforms.
     random_state : int, RandomState instance or None, default=None
         Of noises, initial values, batches, directions and random mapping.
 
@@ -193,7 +194,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         mask: bool = False,
         input_gain: float = 1.0,
         init_scale: float = 0.1,
-        label_mapping: Any = "frequency",
+        label_mapping: str | LabelMapping = "frequency",
         mapping_size: int | None = None,
         rank: int = 32,
         n_directions: int = 2,
@@ -284,10 +285,10 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         start = rng.normal(size=self.rank)
         start *= self.init_scale * np.sqrt(self.rank) / np.linalg.norm(start)
         training = ZerothOrderTraining(
-            source,
-            OrderedRows.sort(given, series, codes, weight),
-            len(fitted.classes_),
-            basis,
+            source=source,
+            data=OrderedRows.sort(given, series, codes, weight),
+            n_classes=len(fitted.classes_),
+            basis=basis,
             batch_size=self.batch_size,
             lr=self.lr,
             n_directions=self.n_directions,
@@ -307,7 +308,7 @@ class BlackBoxV2SClassifier(SeriesClassifier):
         fitted.n_source_classes_ = source.black_box.n_classes
         return self._assign_fitted(fitted)
 
-    def _affordable_steps(self, n: int, mapping: Any) -> int:
+    def _affordable_steps(self, n: int, mapping: LabelMapping) -> int:
         """Return how many steps for n series keep within both limits."""
         if self.max_queries is None:
             return self.max_iter

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s.base import ReprogrammedEstimator
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, new_mapping
 from sklearn_v2s.model import (
     MAPPING_CLASSES,
@@ -235,7 +236,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         input_gain: float = 1.0,
         train_gain: bool = False,
         init_scale: float = 0.1,
-        label_mapping: Any = "linear",
+        label_mapping: str | LabelMapping = "linear",
         mapping_size: int | None = None,
         max_epochs: int = 0,
         batch_size: int = 64,
@@ -430,6 +431,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         warn_of_sharing(device)
         with showing_progress(self.verbose > 0):
             if before is None:
+                assert mapping is not None
                 model = self._new_model(data, mapping, seeds, mapping_seed)
             else:
                 model = fitted._continued_model(before, mapping)
@@ -519,7 +521,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         net.module_.head.write_to(model.label_mapping)
         return self._assign_fitted(fitted)
 
-    def _new_mapping(self, seed: int) -> Any:
+    def _new_mapping(self, seed: int) -> LabelMapping:
         """Return the label mapping that the parameters mean, not fitted."""
         mapping = new_mapping(self.label_mapping, self.mapping_size, seed)
         if getattr(mapping, "reads_logits", False) and self.source_output != "logits":
@@ -532,7 +534,11 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         return mapping
 
     def _new_model(
-        self, data: TrainingData, mapping: Any, seeds: list[int], view_seed: int
+        self,
+        data: TrainingData,
+        mapping: LabelMapping,
+        seeds: list[int],
+        view_seed: int,
     ) -> ReprogrammedModel:
         """Return a model with new perturbations, its label mapping not fitted."""
         settings = self._model_settings(getattr(mapping, "reads_logits", False))
@@ -553,7 +559,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             )
 
     def _continued_model(
-        self, before: ReprogrammedModel, mapping: Any
+        self, before: ReprogrammedModel, mapping: LabelMapping | None
     ) -> ReprogrammedModel:
         """Return the model of the previous fit, to go on from, with a new mapping.
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 import torch
 
-from sklearn_v2s.label_mapping import LinearLabelMapping
+from sklearn_v2s.label_mapping import BaseLabelMapping, LinearLabelMapping
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, fit_mapping
 from sklearn_v2s.label_mapping.heads import head_for
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
@@ -191,7 +192,7 @@ class ReprogrammedModel:
         Losses, accuracies and seconds of each epoch.
     """
 
-    label_mapping: Any
+    label_mapping: LabelMapping
 
     def __init__(
         self,
@@ -206,7 +207,6 @@ class ReprogrammedModel:
         self.reprogrammed = reprogrammed
         self.views = views
         self.source_reference = source_reference
-        self.label_mapping = None
         self.classes: np.ndarray | None = None
         self.temperature_limit = np.inf
         self.shuffle_seed = 0
@@ -676,7 +676,7 @@ class ReprogrammedModel:
         return model
 
 
-def _settings(document: dict[str, Any], mapping: Any) -> ModelSettings:
+def _settings(document: dict[str, Any], mapping: BaseLabelMapping) -> ModelSettings:
     """Return the settings in a document; 0.1.0 had them among the parameters."""
     settings = document["settings" if "settings" in document else "parameters"]
     known = {

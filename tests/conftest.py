@@ -43,23 +43,24 @@ def make(tiny_source: TinySource) -> Callable[..., V2SClassifier]:
     return partial(make_classifier, tiny_source)
 
 
-# The three below reach into the registry of sources: in use its state lasts as long as
-# the process, so that it has no public way to be emptied.
-
-
 @pytest.fixture
-def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take back the names that other tests or doctests of this process registered."""
-    monkeypatch.setattr(registry, "_FACTORIES", {})
+def forget_sources(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that forgets all loaded and registered sources.
 
+    As in a new process. No user needs that, so that it has no public name.
+    """
 
-@pytest.fixture
-def unload_sources(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return a function after which no source is loaded, as in a new process."""
-    return lambda: monkeypatch.setattr(registry, "_LOADED", {})
+    def forget() -> None:
+        monkeypatch.setattr(registry, "_FACTORIES", {})
+        monkeypatch.setattr(registry, "_LOADED", {})
+
+    return forget
 
 
 @pytest.fixture
 def ship_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Return a function that makes a folder that of the shipped checkpoints."""
+    """Return a function that makes a folder that of the shipped checkpoints.
+
+    The folder of an installation does not change, so that it has no public name.
+    """
     return lambda folder: monkeypatch.setattr(registry, "_CHECKPOINTS", folder)

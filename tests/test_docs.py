@@ -70,7 +70,9 @@ def public_names() -> list[str]:
 
 
 @pytest.mark.parametrize("path", SESSIONS, ids=name_of)
-def test_the_code_of_a_page_prints_what_the_page_says(path, nothing_registered):
+def test_the_code_of_a_page_prints_what_the_page_says(path, forget_sources):
+    # Other examples of this process may have given names to sources.
+    forget_sources()
     text = path.read_text(encoding="utf-8")
     # Blank lines instead of the text between, so that failures name the right line.
     code, end = "", 0

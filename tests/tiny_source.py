@@ -47,3 +47,14 @@ class TinySource(nn.Module):
         states, _ = self.lstm(maps.transpose(1, 2))
         embedding = states.mean(1)
         return SourceOutputs(self.output(embedding), embedding)
+
+
+def draw_parameters(network: nn.Module) -> None:
+    """Draw parameters and statistics of an AttRNN, so that no part of it is idle."""
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.3, 2.0)
+        elif name.endswith(("running_mean", "norm1.weight", "norm2.weight")):
+            tensor.normal_(0.5, 0.5)
+        elif tensor.is_floating_point():
+            tensor.normal_(0.0, 0.25)

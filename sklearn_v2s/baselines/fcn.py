@@ -32,7 +32,7 @@ class FCNClassifier(NetworkClassifier):
     lr : float, default=0.001
         Learning rate.
     lr_schedule : {"constant", "cosine"}, default="cosine"
-        Course of the learning rate.
+        Schedule of the learning rate.
     weight_decay : float, default=0.01
         Of AdamW.
     early_stopping : bool, default=False

@@ -37,7 +37,7 @@ class Placed(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The embedding alone of what a source, or the network of one, returns."""
+    """The embedding of a source model, or of its network, without the logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -134,10 +134,10 @@ class TimeMean(nn.Module):
         return maps.mean(2)
 
 
-def glorot(kind: Any, *sizes: int, generator: torch.Generator) -> nn.Module:
+def glorot(layer_class: Any, *sizes: int, generator: torch.Generator) -> nn.Module:
     """Return a layer with Glorot uniform weights and no bias, as Keras begins."""
     # torch's own beginning would draw from the global generator.
-    layer = nn.utils.skip_init(kind, *sizes)
+    layer = nn.utils.skip_init(layer_class, *sizes)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

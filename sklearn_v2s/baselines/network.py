@@ -21,7 +21,7 @@ from sklearn_v2s.series.estimator import SeriesClassifier
 from sklearn_v2s.training.net import NetSettings, SeriesNet, build_net, epoch_rows
 from sklearn_v2s.training.train import Rows, stratified_validation_rows
 
-__all__ = ["EvenBatches", "NetworkClassifier"]
+__all__ = ["EvenBatches", "NetworkClassifier", "seeded"]
 
 # Series in a forward pass without gradients.
 _BATCH = 128
@@ -62,7 +62,7 @@ class BaselineNet(SeriesNet):
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Let dropout inside a source draw from a seed, and nothing else notice it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -209,7 +209,7 @@ class NetworkClassifier(SeriesClassifier):
             shuffle_seed=shuffle_seed,
             verbose=self.verbose,
         )
-        with _seeded(dropout_seed, device):
+        with seeded(dropout_seed, device):
             rows = Rows(inputs, data.codes, data.weight)
             fitted._train(module, rows, split_seed, settings)
         parts = OrderedDict(fixed=fixed, encoder=encoder, head=head)
@@ -241,7 +241,7 @@ class NetworkClassifier(SeriesClassifier):
             optimizer__weight_decay=self.weight_decay,
             optimizer__param_groups=self._parameter_groups(),
             iterator_train__batch_sampler=batches,
-            # What torch asks for beside a sampler of whole batches.
+            # What torch requires beside a sampler of whole batches.
             iterator_train__batch_size=1,
             iterator_valid__batch_size=_BATCH,
         )

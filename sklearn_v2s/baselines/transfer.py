@@ -48,7 +48,7 @@ class TransferClassifier(NetworkClassifier):
     source_lr : float, default=0.001
         Learning rate of the weights of the source, which are to change less.
     lr_schedule : {"constant", "cosine"}, default="cosine"
-        Course of both learning rates.
+        Schedule of both learning rates.
     weight_decay : float, default=0.01
         Of AdamW.
     early_stopping : bool, default=False

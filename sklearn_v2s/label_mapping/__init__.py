@@ -13,6 +13,7 @@ from typing import Any
 from sklearn_v2s.label_mapping.base import BaseLabelMapping
 from sklearn_v2s.label_mapping.bayesian import BayesianLabelMapping
 from sklearn_v2s.label_mapping.contiguous import ContiguousLabelMapping
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.frequency import (
     FrequencyLabelMapping,
     IterativeLabelMapping,
@@ -29,6 +30,7 @@ __all__ = [
     "ContiguousLabelMapping",
     "FrequencyLabelMapping",
     "IterativeLabelMapping",
+    "LabelMapping",
     "LinearLabelMapping",
     "RandomLabelMapping",
 ]

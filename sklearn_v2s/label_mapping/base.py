@@ -61,7 +61,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         Whether `source_scores` must be the logits of the source classes. If False,
         any real features will do, such as embeddings.
     refit_each_epoch : bool
-        Whether training code should fit the mapping again at the start of each epoch,
+        Whether a training fits the mapping again at the beginning of each epoch,
         because it depends on the source scores, which change with the perturbation.
     """
 

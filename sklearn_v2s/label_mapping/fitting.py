@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How estimators make and fit the label mapping that their parameters name."""
 
-from typing import Any
-
 import numpy as np
 from sklearn.base import clone
 
-from sklearn_v2s.label_mapping.base import Codes, Floats
+from sklearn_v2s.label_mapping.base import BaseLabelMapping, Codes, Floats
 from sklearn_v2s.label_mapping.bayesian import BayesianLabelMapping
 from sklearn_v2s.label_mapping.contiguous import ContiguousLabelMapping
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.frequency import (
     FrequencyLabelMapping,
     IterativeLabelMapping,
@@ -18,7 +17,7 @@ from sklearn_v2s.label_mapping.random_mapping import RandomLabelMapping
 
 __all__ = ["LABEL_MAPPINGS", "fit_mapping", "new_mapping"]
 
-LABEL_MAPPINGS: dict[str, type] = {
+LABEL_MAPPINGS: dict[str, type[BaseLabelMapping]] = {
     "random": RandomLabelMapping,
     "contiguous": ContiguousLabelMapping,
     "frequency": FrequencyLabelMapping,
@@ -28,12 +27,14 @@ LABEL_MAPPINGS: dict[str, type] = {
 }
 
 
-def new_mapping(label_mapping: Any, mapping_size: int | None, seed: int) -> Any:
+def new_mapping(
+    label_mapping: str | LabelMapping, mapping_size: int | None, seed: int
+) -> LabelMapping:
     """Return the label mapping that an estimator's parameters mean, not fitted.
 
     Parameters
     ----------
-    label_mapping : str or transformer
+    label_mapping : str or LabelMapping
         A name of `LABEL_MAPPINGS`, or an instance, which is cloned.
     mapping_size : int or None
         Source classes for each target class; without effect on instances and on
@@ -43,8 +44,8 @@ def new_mapping(label_mapping: Any, mapping_size: int | None, seed: int) -> Any:
 
     Returns
     -------
-    transformer
-        A label mapping.
+    LabelMapping
+        A new one.
 
     Examples
     --------
@@ -64,20 +65,24 @@ def new_mapping(label_mapping: Any, mapping_size: int | None, seed: int) -> Any:
 
 
 def fit_mapping(
-    mapping: Any, features: Floats, codes: Codes, weight: Floats, n_classes: int
+    mapping: LabelMapping,
+    features: Floats,
+    codes: Codes,
+    weight: Floats,
+    n_classes: int,
 ) -> None:
     """Fit a label mapping to target classes 0 to ``n_classes - 1``, all of them.
 
     Parameters
     ----------
-    mapping : transformer
-        Label mapping, perhaps the user's own.
+    mapping : LabelMapping
+        Perhaps the user's own.
     features : ndarray of shape (n, n_features)
         What it reads.
     codes : ndarray of shape (n,)
         Target class of each row; some may have none.
     weight : ndarray of shape (n,)
-        Positive weights.
+        Not negative.
     n_classes : int
         Number of target classes.
 
@@ -96,7 +101,7 @@ def fit_mapping(
     array([[0.33, 0.33, 0.33]])
     """
     # `classes` is a parameter of the mappings here; others may lack it.
-    absent = len(np.unique(codes)) < n_classes
+    absent = len(np.unique(codes[weight > 0])) < n_classes
     classes = {"classes": np.arange(n_classes)} if absent else {}
     mapping.fit(features, codes, sample_weight=weight, **classes)
     shape = np.shape(mapping.transform(features[:1]))

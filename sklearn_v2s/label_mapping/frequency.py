@@ -93,12 +93,10 @@ class FrequencyLabelMapping(BaseGroupMapping):
     ) -> Codes:
         self.frequencies_ = prediction_frequencies(scores, codes, weight, n_classes)
         totals = np.bincount(codes, weight, n_classes)
-        likeness = class_totals(softmax(scores, axis=1), codes, weight, n_classes)
-        likeness = np.divide(
-            likeness, totals, out=np.zeros_like(likeness), where=totals > 0
-        )
+        sums = class_totals(softmax(scores, axis=1), codes, weight, n_classes)
+        means = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
         return _assign_greedily(
-            self.frequencies_, likeness.round(_TIE_DECIMALS), n_classes, size
+            self.frequencies_, means.round(_TIE_DECIMALS), n_classes, size
         )
 
 
@@ -106,8 +104,8 @@ class IterativeLabelMapping(FrequencyLabelMapping):
     """Frequency mapping that is assigned anew at every epoch of the training (ILM).
 
     One ``fit`` does exactly what that of :class:`FrequencyLabelMapping` does. The
-    attribute ``refit_each_epoch`` asks the training code to call it again when an epoch
-    begins, with the source scores under the perturbation as it then is [1]_.
+    attribute ``refit_each_epoch`` asks a training to call it again at the beginning of
+    each epoch, with the source scores under the perturbation as it then is [1]_.
 
     Parameters
     ----------
@@ -162,14 +160,14 @@ class IterativeLabelMapping(FrequencyLabelMapping):
 
 
 def _assign_greedily(
-    frequencies: Floats, likeness: Floats, n_classes: int, size: int
+    frequencies: Floats, mean_probability: Floats, n_classes: int, size: int
 ) -> Codes:
     """Take the best free (source, target) pair until all targets have `size` sources.
 
     The keys do not change on the way, so one sorted walk finds each next best pair.
     """
     source, target = np.indices(frequencies.shape)
-    keys = (target, source, -likeness, -frequencies)
+    keys = (target, source, -mean_probability, -frequencies)
     order = np.lexsort([key.ravel() for key in keys])
     groups: list[list[int]] = [[] for _ in range(n_classes)]
     free = np.ones(len(frequencies), dtype=bool)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label mappings as torch modules, for trainings of the perturbation."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sklearn_v2s.label_mapping.contract import LabelMapping, MatrixMapping
 from sklearn_v2s.label_mapping.linear import LinearLabelMapping
-from sklearn_v2s.label_mapping.standard_rows import SHORTEST, long_blocks
+from sklearn_v2s.label_mapping.standard_rows import (
+    long_blocks,
+    standardise,
+)
 
 __all__ = ["LinearHead", "MatrixHead", "head_for"]
 
@@ -21,18 +23,18 @@ class MatrixHead(nn.Module):
 
     Parameters
     ----------
-    mapping : estimator
-        Fitted, with ``weights_`` of shape (K, C) and ``aggregation``.
+    mapping : MatrixMapping
+        Fitted.
     """
 
     weights: Tensor
 
-    def __init__(self, mapping: Any) -> None:
+    def __init__(self, mapping: MatrixMapping) -> None:
         super().__init__()
         self.register_buffer("weights", torch.empty(0, dtype=torch.float64))
         self.read(mapping)
 
-    def read(self, mapping: Any) -> None:
+    def read(self, mapping: MatrixMapping) -> None:
         """Take over the matrix of a mapping that was fitted again."""
         self.aggregation = mapping.aggregation
         # A copy: restoring a state writes into it.
@@ -54,7 +56,7 @@ class MatrixHead(nn.Module):
         """Return nothing to add to the loss: the matrix is not learned by gradient."""
         return self.weights.new_zeros(())
 
-    def write_to(self, mapping: Any) -> None:
+    def write_to(self, mapping: LabelMapping) -> None:
         """Leave a mapping as it is: the gradient does not change the matrix."""
 
 
@@ -66,7 +68,7 @@ class LinearHead(nn.Module):
 
     Parameters
     ----------
-    mapping : estimator
+    mapping : LabelMapping
         Fitted. A `LinearLabelMapping` gives the starting point; beside any other
         mapping the head starts at zero.
     n_features, n_classes : int
@@ -80,7 +82,11 @@ class LinearHead(nn.Module):
     bound: Tensor
 
     def __init__(
-        self, mapping: Any, n_features: int, n_classes: int, weight_decay: float = 1e-3
+        self,
+        mapping: LabelMapping,
+        n_features: int,
+        n_classes: int,
+        weight_decay: float = 1e-3,
     ) -> None:
         super().__init__()
         self.weight_decay = weight_decay
@@ -104,29 +110,16 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logarithms of the target-class probabilities, of shape (batch, C)."""
-        standardised = (features - self.mean) / self.scale
-        standardised = torch.clamp(standardised, -self.bound, self.bound)
-        if self.long_blocks:
-            standardised = self._bring_to_length(standardised)
-        return torch.log_softmax(
-            functional.linear(standardised, self.weight, self.bias), dim=1
+        rows = standardise(
+            features, self.mean, self.scale, self.bound, self.long_blocks, xp=torch
         )
-
-    def _bring_to_length(self, rows: Tensor) -> Tensor:
-        parts, start = [], 0
-        for block in self.long_blocks:
-            part = rows[:, block]
-            # The slope of a square root is infinite at zero.
-            square = part.square().mean(1, keepdim=True).clamp_min(SHORTEST**2)
-            parts += [rows[:, start : block.start], part / square.sqrt()]
-            start = block.stop
-        return torch.cat([*parts, rows[:, start:]], dim=1)
+        return torch.log_softmax(functional.linear(rows, self.weight, self.bias), dim=1)
 
     def penalty(self) -> Tensor:
         """Return the squared size of the weights, times the weight decay."""
         return self.weight_decay * self.weight.square().sum()
 
-    def write_to(self, mapping: Any) -> None:
+    def write_to(self, mapping: LabelMapping) -> None:
         """Give a `LinearLabelMapping` the coefficients that the gradient has made.
 
         Other mappings are left as they are.
@@ -141,7 +134,9 @@ class LinearHead(nn.Module):
         mapping.temperature_ = 1.0
 
 
-def head_for(mapping: Any, n_features: int, n_classes: int) -> MatrixHead | LinearHead:
+def head_for(
+    mapping: LabelMapping, n_features: int, n_classes: int
+) -> MatrixHead | LinearHead:
     """Return a label mapping in torch.
 
     Parameters
@@ -156,6 +151,6 @@ def head_for(mapping: Any, n_features: int, n_classes: int) -> MatrixHead | Line
     MatrixHead or LinearHead
         A fixed matrix for mappings of source classes, else a learned head.
     """
-    if hasattr(mapping, "weights_") and hasattr(mapping, "aggregation"):
+    if isinstance(mapping, MatrixMapping):
         return MatrixHead(mapping)
     return LinearHead(mapping, n_features, n_classes)

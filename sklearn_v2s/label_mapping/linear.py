@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_v2s.label_mapping.base import BaseLabelMapping, Codes, Floats
 from sklearn_v2s.label_mapping.ridge import fit_ridge_path
 from sklearn_v2s.label_mapping.standard_rows import (
-    SHORTEST,
     StandardRows,
     chunks,
     long_blocks,
+    standardise,
 )
 from sklearn_v2s.runtime.sklearn_compat import NumberInterval, StrOptions
 
@@ -35,9 +35,9 @@ _RELATIVE_ALPHAS = np.logspace(-7, -2, 21)
 # scores, so that the most probable class is always defined.
 _TEMPERATURES = (1e-3, 1e4)
 
-# Where every class has one row there is nothing to choose by. Series of the training
-# parts of 26 datasets, one of each class at a time, told the others' classes best so.
-_ALPHA_OF_NO_ROWS, _TEMPERATURE_OF_NO_ROWS = 1e-3, 2.0
+# For singleton classes alone, where there is nothing to choose by. With these, one
+# series of each class predicted the others best in the training parts of 26 datasets.
+_SINGLETON_ALPHA, _SINGLETON_TEMPERATURE = 1e-3, 2.0
 
 
 class LinearLabelMapping(BaseLabelMapping):
@@ -208,20 +208,13 @@ class LinearLabelMapping(BaseLabelMapping):
 
     def _decision_scores(self, rows: Floats) -> Floats:
         scores = np.empty((len(rows), len(self.coef_)))
+        blocks = long_blocks(self.block_sizes)
         for part in chunks(*rows.shape):
-            scaled = (rows[part] - self.mean_) / self.scale_
-            np.clip(scaled, -self.bound_, self.bound_, out=scaled)
-            self._bring_to_length(scaled)
-            scores[part] = scaled @ self.coef_.T
+            standard = standardise(
+                rows[part], self.mean_, self.scale_, self.bound_, blocks
+            )
+            scores[part] = standard @ self.coef_.T
         return scores + self.intercept_
-
-    def _bring_to_length(self, rows: Floats) -> None:
-        """Give every row the same length in each long block, in place."""
-        for block in long_blocks(self.block_sizes):
-            part = rows[:, block]
-            # Not less than a rounding error: a row at the mean has no direction.
-            length = np.sqrt((part**2).mean(axis=1, keepdims=True))
-            part /= np.maximum(length, SHORTEST)
 
     def _transform(self, scores: Floats) -> Floats:
         return softmax(self.temperature_ * self._decision_scores(scores), axis=1)
@@ -297,10 +290,10 @@ class LinearLabelMapping(BaseLabelMapping):
             ridge = fit_ridge_path(rows, targets, weight, alphas, loo_weight)
             temperature = fit_temperature(ridge.loo_scores, codes, loo_weight)
         else:
-            usual = _ALPHA_OF_NO_ROWS * max(weight.sum(), rows.variation)
+            usual = _SINGLETON_ALPHA * max(weight.sum(), rows.variation)
             nearest = np.abs(np.log(alphas / usual)).argmin()
             ridge = fit_ridge_path(rows, targets, weight, alphas[[nearest]])
-            temperature = _TEMPERATURE_OF_NO_ROWS
+            temperature = _SINGLETON_TEMPERATURE
         logs = log_softmax(temperature * ridge.loo_scores, axis=1)
         truth = np.arange(len(codes)), codes
         right = ridge.loo_scores.argmax(axis=1) == codes

@@ -9,13 +9,19 @@ to nothing.
 from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sklearn_v2s.label_mapping.base import Floats
 
-__all__ = ["SHORTEST", "StandardRows", "chunks", "long_blocks"]
+__all__ = [
+    "StandardRows",
+    "chunks",
+    "long_blocks",
+    "standardise",
+]
 
 # Sources compute in float32: a feature that varies by less than some units of its last
 # place is constant, and to standardise it would turn rounding noise into a feature.
@@ -24,7 +30,8 @@ _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 _EXTRAPOLATION = 2.0
 # Blocks of fewer features carry information in their length, and weigh less.
 _LONG_BLOCK = 32
-SHORTEST = 1e-6
+# Not less than a rounding error: a row at the mean has no direction.
+_SHORTEST = 1e-6
 # Values to standardise at a time, in float64: 16 MiB.
 _CHUNK_VALUES = 2**21
 
@@ -43,7 +50,66 @@ def _blocks(sizes: Sequence[int]) -> list[slice]:
     return [slice(start, end) for start, end in pairwise([0, *ends])]
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
+def _standardise(rows: Any, mean: Any, scale: Any) -> Any:
+    # The second step in place: there are many values, and rows stay as they are.
+    standardised = rows - mean
+    standardised /= scale
+    return standardised
+
+
+def _length(mean_square: Any, xp: Any = np) -> Any:
+    """Return the length of rows in a block, per root of its number of features."""
+    # Clipped first, for the slope of a square root is infinite at zero.
+    return xp.sqrt(xp.clip(mean_square, _SHORTEST**2, None))
+
+
+def standardise(
+    rows: Any,
+    mean: Any,
+    scale: Any,
+    bound: Any,
+    blocks: Sequence[slice] = (),
+    xp: Any = np,
+) -> Any:
+    """Return rows as the linear mapping reads them once it is fitted.
+
+    Parameters
+    ----------
+    rows : ndarray or Tensor of shape (n, d)
+        Features.
+    mean, scale, bound : ndarray or Tensor of shape (d,)
+        Attributes of the `StandardRows` of the fit.
+    blocks : sequence of slice, default=()
+        Blocks in which every row is brought to the same length: `long_blocks`.
+    xp : module, default=numpy
+        ``numpy``, or ``torch`` for tensors.
+
+    Returns
+    -------
+    ndarray or Tensor of shape (n, d)
+        Standardised, clipped at the bound, and brought to length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.label_mapping.standard_rows import standardise
+    >>> rows = np.array([[5.0, 9.0, 9.0]])
+    >>> standardise(rows, mean=3.0, scale=2.0, bound=2.5, blocks=[slice(1, 3)])
+    array([[1., 1., 1.]])
+    """
+    rows = xp.clip(_standardise(rows, mean, scale), -bound, bound)
+    if not blocks:
+        return rows
+    parts, start = [], 0
+    for block in blocks:
+        part = rows[:, block]
+        length = _length((part**2).mean(axis=1, keepdims=True), xp)
+        parts += [rows[:, start : block.start], part / length]
+        start = block.stop
+    return xp.concatenate([*parts, rows[:, start:]], axis=1)
+
+
+def chunks(count: int, size: int, chunk_values: int = _CHUNK_VALUES) -> Iterator[slice]:
     """Cut ``range(count)`` so that `size` values for each stay few at a time.
 
     Parameters
@@ -52,6 +118,8 @@ def chunks(count: int, size: int) -> Iterator[slice]:
         Rows or columns.
     size : int
         Values of each.
+    chunk_values : int, default=2**21
+        How many values are few.
 
     Yields
     ------
@@ -64,7 +132,7 @@ def chunks(count: int, size: int) -> Iterator[slice]:
     >>> list(chunks(3, 10))
     [slice(0, 3, None)]
     """
-    step = max(1, _CHUNK_VALUES // max(1, size))
+    step = max(1, chunk_values // max(1, size))
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
 
@@ -78,6 +146,8 @@ class StandardRows:
         Features; they are read again for each part and never changed.
     weight : ndarray of shape (n,)
         Positive weights of the rows.
+    chunk_values : int, default=2**21
+        How many values to standardise at a time.
 
     Attributes
     ----------
@@ -100,18 +170,21 @@ class StandardRows:
            [ 1.,  0.]])
     """
 
-    def __init__(self, rows: Floats, weight: Floats) -> None:
+    def __init__(
+        self, rows: Floats, weight: Floats, chunk_values: int = _CHUNK_VALUES
+    ) -> None:
         n, d = rows.shape
         self.shape = n, d
         self._rows = rows
         self._weight = weight
+        self._chunk_values = chunk_values
         self._lengths: list[tuple[slice, Floats]] = []
         self.mean, self.scale, self.bound = np.empty(d), np.empty(d), np.empty(d)
         self._varies = np.empty(d, dtype=bool)
         self.offset, self.share = np.zeros(d), np.ones(d)
         self.variation = 0.0
         total = weight.sum()
-        for columns in chunks(d, n):
+        for columns in chunks(d, n, chunk_values):
             part = rows[:, columns].astype(np.float64)
             mean = weight @ part / total
             part -= mean
@@ -140,13 +213,11 @@ class StandardRows:
             size = block.stop - block.start
             pieces = [
                 slice(block.start + piece.start, block.start + piece.stop)
-                for piece in chunks(size, n)
+                for piece in chunks(size, n, self._chunk_values)
             ]
             if size >= _LONG_BLOCK:
                 square = sum((self.part(columns=piece) ** 2).sum(1) for piece in pieces)
-                # Not less than a rounding error: a row at the mean has no direction.
-                length = np.maximum(np.sqrt(square / size), SHORTEST)
-                self._lengths.append((block, length))
+                self._lengths.append((block, _length(square / size)))
             for piece in pieces:
                 part = self.part(columns=piece)
                 self.offset[piece] = self._weight @ part / total
@@ -173,9 +244,9 @@ class StandardRows:
         ndarray
             In float64; the caller may change it.
         """
-        part = self._rows[rows, columns].astype(np.float64)
-        part -= self.mean[columns]
-        part /= self.scale[columns]
+        part: Floats = _standardise(
+            self._rows[rows, columns], self.mean[columns], self.scale[columns]
+        )
         part[:, ~self._varies[columns]] = 0
         first, end, _ = columns.indices(self.shape[1])
         for block, length in self._lengths:
@@ -215,10 +286,11 @@ class StandardRows:
 
     def column_parts(self) -> Iterator[tuple[slice, Floats]]:
         """Yield columns, a few at a time, and their values."""
-        for columns in chunks(self.shape[1], self.shape[0]):
+        n, d = self.shape
+        for columns in chunks(d, n, self._chunk_values):
             yield columns, self.part(columns=columns)
 
     def row_parts(self) -> Iterator[tuple[slice, Floats]]:
         """Yield rows, a few at a time, and their values."""
-        for rows in chunks(*self.shape):
+        for rows in chunks(*self.shape, self._chunk_values):
             yield rows, self.part(rows)

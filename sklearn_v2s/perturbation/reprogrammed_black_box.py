@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Series to logits of a black box, through placement and perturbation."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -13,10 +15,11 @@ __all__ = ["ReprogrammedBlackBox"]
 _CALL = 256
 
 
+@dataclass(frozen=True)
 class ReprogrammedBlackBox:
     """A black box that reads placed series with perturbations added.
 
-    Parameters
+    Attributes
     ----------
     black_box : BlackBox
         What is queried.
@@ -25,20 +28,13 @@ class ReprogrammedBlackBox:
     input_gain : float
         Factor of the placed series.
     precision : {"float32", "float64"}
-        Kind of numbers of the waveforms.
+        Type of the waveforms.
     """
 
-    def __init__(
-        self,
-        black_box: BlackBox,
-        placement: ReplicaPlacement,
-        input_gain: float,
-        precision: str,
-    ) -> None:
-        self.black_box = black_box
-        self.placement = placement
-        self.input_gain = input_gain
-        self.precision = precision
+    black_box: BlackBox
+    placement: ReplicaPlacement
+    input_gain: float
+    precision: str
 
     def waveforms(self, series: np.ndarray, perturbation: np.ndarray) -> np.ndarray:
         """Return the waveforms of normalised series, of shape (n, input_length)."""

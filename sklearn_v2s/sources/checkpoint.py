@@ -38,7 +38,9 @@ class Architecture(NamedTuple):
     Attributes
     ----------
     build : callable
-        ``build(front_end_config, classes)`` returns an untrained `SourceModel`.
+        ``build(front_end_config, classes)`` returns an untrained `SourceModel` with
+        these names of source classes. Its weights are from torch's global generator;
+        fork it where the state of that generator matters.
     front_end : type
         Class of the configuration of its front end.
     front_ends : dict

@@ -6,7 +6,7 @@ spectrogram of a sum of two waveforms is therefore the sum of their spectrograms
 which is what lets the perturbation be transformed once for a whole batch.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -143,6 +143,26 @@ class FrontEndConfig:
         return asdict(self)
 
 
+# YAMNet: TensorFlow's mel bands of magnitudes, not standardised. One second is filled
+# up with zeros to two patches of 96 frames, the second 48 frames later.
+_YAMNET = FrontEndConfig(
+    n_fft=512,
+    window_length=400,
+    hop_length=160,
+    pad_left=0,
+    pad_right=7392,
+    n_mels=64,
+    f_min=125.0,
+    f_max=7500.0,
+    mel_scale="htk",
+    mel_norm=None,
+    mel_slopes="mel",
+    power=1.0,
+    compression="log",
+    log_offset=1e-3,
+    standardisation=None,
+)
+
 #: Log-mel front ends by name: what published networks were trained with.
 FRONT_ENDS: dict[str, FrontEndConfig] = {
     # kapre 0.2.0 as the Voice2Series release configured it.
@@ -156,43 +176,9 @@ FRONT_ENDS: dict[str, FrontEndConfig] = {
         power=1.0,
         compression="log",
     ),
-    # YAMNet: TensorFlow's mel bands of magnitudes, not standardised. One second is
-    # filled up with zeros to two patches of 96 frames, the second 48 frames later.
-    "yamnet": FrontEndConfig(
-        n_fft=512,
-        window_length=400,
-        hop_length=160,
-        pad_left=0,
-        pad_right=7392,
-        n_mels=64,
-        f_min=125.0,
-        f_max=7500.0,
-        mel_scale="htk",
-        mel_norm=None,
-        mel_slopes="mel",
-        power=1.0,
-        compression="log",
-        log_offset=1e-3,
-        standardisation=None,
-    ),
+    "yamnet": _YAMNET,
     # The same bands as VGGish has them: one patch of 96 frames.
-    "vggish": FrontEndConfig(
-        n_fft=512,
-        window_length=400,
-        hop_length=160,
-        pad_left=0,
-        pad_right=112,
-        n_mels=64,
-        f_min=125.0,
-        f_max=7500.0,
-        mel_scale="htk",
-        mel_norm=None,
-        mel_slopes="mel",
-        power=1.0,
-        compression="log",
-        log_offset=1e-2,
-        standardisation=None,
-    ),
+    "vggish": replace(_YAMNET, pad_right=112, log_offset=1e-2),
 }
 
 # The decibel floor of kapre and the smallest mel power it can tell from silence.

@@ -10,6 +10,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from tqdm import tqdm
 
+from sklearn_v2s.label_mapping.contract import MatrixMapping
+from sklearn_v2s.label_mapping.fitting import fit_mapping
 from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.views.source_views import read_outputs
 
@@ -69,11 +71,11 @@ class RefitMapping(Callback):
 
     Parameters
     ----------
-    mapping : estimator
+    mapping : MatrixMapping
         With ``refit_each_epoch``; changed in place.
     """
 
-    def __init__(self, mapping: Any) -> None:
+    def __init__(self, mapping: MatrixMapping) -> None:
         self.mapping = mapping
 
     def on_train_begin(
@@ -92,10 +94,7 @@ class RefitMapping(Callback):
         # Weights of mean 1 suit the loss; a mapping may need to count.
         weight = X.get("count", X["sample_weight"])
         n_classes = net.module_.head.weights.shape[1]
-        # `classes` is a parameter of the mappings here; others may lack it.
-        absent = len(np.unique(y[weight > 0])) < n_classes
-        classes = {"classes": np.arange(n_classes)} if absent else {}
-        self.mapping.fit(scores, y, sample_weight=weight, **classes)
+        fit_mapping(self.mapping, scores, y, weight, n_classes)
         net.module_.head.read(self.mapping)
         self.fitted_[len(net.history)] = copy.deepcopy(vars(self.mapping))
 

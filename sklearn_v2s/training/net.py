@@ -16,7 +16,7 @@ from skorch.utils import is_dataset
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from sklearn_v2s.label_mapping.heads import MatrixHead
+from sklearn_v2s.label_mapping.contract import LabelMapping, MatrixMapping
 from sklearn_v2s.runtime.devices import to_device
 from sklearn_v2s.runtime.row_parts import one_thread
 from sklearn_v2s.runtime.user_warnings import warn_user
@@ -432,7 +432,7 @@ def build_net(
 
 def build_v2s_net(
     module: TargetModule,
-    mapping: Any,
+    mapping: LabelMapping,
     n_train: int,
     validation: tuple[dict[str, np.ndarray], np.ndarray] | None,
     settings: TrainingSettings,
@@ -454,7 +454,7 @@ def build_v2s_net(
     settings : TrainingSettings
         How to train.
     refits_mapping : bool
-        Fit a mapping that asks for it again in each epoch.
+        Fit a mapping with ``refit_each_epoch`` again in each epoch.
 
     Returns
     -------
@@ -464,15 +464,15 @@ def build_v2s_net(
     for callback in settings.callbacks:
         # With a name of its own or without, as skorch takes them.
         each = callback[1] if isinstance(callback, tuple) else callback
-        kind = each if isinstance(each, type) else type(each)
-        if not issubclass(kind, Callback):
+        callback_class = each if isinstance(each, type) else type(each)
+        if not issubclass(callback_class, Callback):
             raise TypeError(
                 f"callbacks holds {callback!r}; allowed are skorch callbacks, alone or "
                 "as (name, callback)."
             )
     first: list[tuple[str, Callback]] = []
     follows = getattr(mapping, "refit_each_epoch", False)
-    if refits_mapping and follows and isinstance(module.head, MatrixHead):
+    if refits_mapping and follows and isinstance(mapping, MatrixMapping):
         first.append(("refit_mapping", RefitMapping(mapping)))
     return build_net(
         V2SNet,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.training.module import TargetModule
 from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_v2s_net
 
@@ -58,7 +59,7 @@ class Rows:
 
 def train(
     module: TargetModule,
-    mapping: Any,
+    mapping: LabelMapping,
     data: Rows,
     settings: TrainingSettings,
     device: torch.device,

@@ -6,14 +6,16 @@ trainings has no place in it: a step estimates the gradient from values and hand
 Adam.
 """
 
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
 
+from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.label_mapping.fitting import fit_mapping
 from sklearn_v2s.perturbation.reprogrammed_black_box import ReprogrammedBlackBox
 from sklearn_v2s.perturbation.zeroth_order import zeroth_order_gradient
@@ -28,7 +30,7 @@ class Solution(NamedTuple):
     """A perturbation, the mapping that reads what it makes, and their loss."""
 
     loss: float
-    mapping: Any
+    mapping: LabelMapping
     perturbation: np.ndarray
 
 
@@ -63,7 +65,7 @@ class OrderedRows(NamedTuple):
         rows, counts = np.unique(drawn, return_counts=True)
         return OrderedRows(self.series[rows], self.codes[rows], counts)
 
-    def loss(self, mapping: Any, logits: np.ndarray) -> float:
+    def loss(self, mapping: LabelMapping, logits: np.ndarray) -> float:
         """Return the weighted mean of -log P(y|x) (equation 3)."""
         scores = np.asarray(mapping.transform(logits), dtype=np.float64)
         own = scores[np.arange(len(scores)), self.codes]
@@ -71,17 +73,18 @@ class OrderedRows(NamedTuple):
         return float(np.average(losses, weights=self.weight))
 
 
-def refit_interval(mapping: Any, n: int, batch_size: int) -> int | None:
+def refit_interval(mapping: LabelMapping, n: int, batch_size: int) -> int | None:
     """Return after how many steps a mapping is fitted again, if it is to be."""
     if not getattr(mapping, "refit_each_epoch", False):
         return None
     return -(-n // batch_size)
 
 
+@dataclass(kw_only=True)
 class ZerothOrderTraining:
     """Training of the coefficients of a perturbation of low rank.
 
-    Parameters
+    Attributes
     ----------
     source : ReprogrammedBlackBox
         What is queried.
@@ -101,40 +104,24 @@ class ZerothOrderTraining:
         How far it goes in each.
     rng : numpy.random.Generator
         Draws batches and directions.
-
-    Attributes
-    ----------
     history : list of dict
         For each step ``loss``, that of its batch before the step, and ``n_queries``,
         the queries until then.
     """
 
-    def __init__(
-        self,
-        source: ReprogrammedBlackBox,
-        data: OrderedRows,
-        n_classes: int,
-        basis: np.ndarray,
-        *,
-        batch_size: int,
-        lr: float,
-        n_directions: int,
-        smoothing: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self.source = source
-        self.data = data
-        self.n_classes = n_classes
-        self.basis = basis
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_directions = n_directions
-        self.smoothing = smoothing
-        self.rng = rng
-        self.history: list[dict[str, float]] = []
+    source: ReprogrammedBlackBox
+    data: OrderedRows
+    n_classes: int
+    basis: np.ndarray
+    batch_size: int
+    lr: float
+    n_directions: int
+    smoothing: float
+    rng: np.random.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
 
     def evaluate(
-        self, mapping: Any, coefficients: np.ndarray, refit: bool = True
+        self, mapping: LabelMapping, coefficients: np.ndarray, refit: bool = True
     ) -> Solution:
         """Query all series, fit a mapping to the outputs, and compute the loss."""
         data, perturbation = self.data, self.basis @ coefficients
@@ -144,7 +131,7 @@ class ZerothOrderTraining:
             fit_mapping(mapping, logits, data.codes, data.weight, self.n_classes)
         return Solution(data.loss(mapping, logits), mapping, perturbation)
 
-    def run(self, mapping: Any, start: np.ndarray, n_steps: int) -> Solution:
+    def run(self, mapping: LabelMapping, start: np.ndarray, n_steps: int) -> Solution:
         """Train the coefficients from `start` on, with a mapping that is fitted."""
         point = nn.Parameter(torch.from_numpy(start))
         coefficients = point.detach().numpy()
@@ -173,7 +160,7 @@ class ZerothOrderTraining:
         return self.evaluate(mapping, coefficients, refit)
 
     def _losses(
-        self, batch: OrderedRows, mapping: Any, points: np.ndarray
+        self, batch: OrderedRows, mapping: LabelMapping, points: np.ndarray
     ) -> np.ndarray:
         """Return the loss of a batch with each of several coefficients."""
         outputs = self.source.logits(batch.series, points @ self.basis.T)

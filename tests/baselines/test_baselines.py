@@ -630,7 +630,7 @@ def test_dropout_leaves_the_generator_of_an_accelerator_as_it_was(name, monkeypa
         monkeypatch.setattr(torch.cuda.random, function, result)
     before, drawn = there.get_state(), []
     for _ in range(2):
-        with network._seeded(3, torch.device(name)):
+        with network.seeded(3, torch.device(name)):
             drawn.append(torch.rand(2, generator=there).tolist())
         assert torch.equal(there.get_state(), before)
     expected = torch.rand(2, generator=torch.Generator().manual_seed(3)).tolist()
@@ -696,8 +696,9 @@ def failing_by_design(estimator):
     expected_failed_checks=failing_by_design,
 )
 def test_the_baselines_pass_the_checks_of_scikit_learn(
-    estimator, check, nothing_registered
+    estimator, check, forget_sources
 ):
+    forget_sources()
     register_source("tiny-for-checks", TinySource)
     if check_name(check) in IN_FLOAT64:
         estimator.set_params(precision="float64")

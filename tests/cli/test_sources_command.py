@@ -71,7 +71,6 @@ def checkpoints(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ship_from: Callable[[Path], None],
-    nothing_registered: None,
 ) -> Path:
     """A package that ships one checkpoint, and an empty cache."""
     folder = tmp_path / "checkpoints"
@@ -168,8 +167,12 @@ def test_list_of_torchaudio(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_list_leaves_out_what_is_no_file(
-    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+    checkpoints: Path,
+    forget_sources: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # A doctest in the same process may have registered a source too.
+    forget_sources()
     register_source("mine", lambda: Levels(WORDS))
     assert set(list_sources()) == {"tiny", "mine"}
     assert "mine" not in run(capsys, "list")[1]
@@ -242,8 +245,10 @@ def test_evaluate_a_checkpoint(
 def test_evaluate_says_what_was_left_out(
     checkpoints: Path,
     corpus: Path,
+    forget_sources: Callable[[], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    forget_sources()
     register_source("mine", lambda: Levels(("up", "go", "stop")))
     _, output, _ = run(capsys, "evaluate", "mine", "--corpus", corpus)
     assert output.splitlines() == [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that can only be asked: gradients from values, queries, the classifier."""
+"""Sources that can only be queried: gradients from values, the classifier."""
 
 import pickle
 import random
@@ -27,9 +27,9 @@ from tests.small import make_series
 from tests.tiny_source import TinySource
 
 LENGTH = 400
-N_WORDS = 12
-WEIGHTS = np.random.default_rng(0).normal(scale=0.2, size=(LENGTH, N_WORDS))
-TINY = TinySource(LENGTH, N_WORDS).eval()
+N_SOURCE_CLASSES = 12
+WEIGHTS = np.random.default_rng(0).normal(scale=0.2, size=(LENGTH, N_SOURCE_CLASSES))
+TINY = TinySource(LENGTH, N_SOURCE_CLASSES).eval()
 # Every parameter that decides a result: the defaults may change.
 SETTING = {
     "input_length": LENGTH,
@@ -260,9 +260,9 @@ def test_training_lowers_the_loss_and_beats_no_perturbation():
 def test_the_loss_is_that_of_the_mapped_scores_of_what_reprogram_returns():
     X, y = make_series(n=30, n_classes=3)
     fitted = make(max_iter=3, mapping_size=4).fit(X, y)
-    words = tiny_probabilities(fitted.reprogram(X))
-    # Four words for each of three classes: all twelve, so the scores sum to 1 / 4.
-    scores = words @ fitted.label_mapping_.weights_
+    proba = tiny_probabilities(fitted.reprogram(X))
+    # Each of three classes has four of the twelve: the scores sum to 1 / 4.
+    scores = proba @ fitted.label_mapping_.weights_
     assert_allclose(scores.sum(axis=1), 0.25, rtol=1e-6)
     assert_allclose(fitted.predict_proba(X), 4 * scores, rtol=1e-5)
     assert_allclose(fitted.loss_, -np.log(scores[np.arange(30), y]).mean(), rtol=1e-5)
@@ -328,8 +328,8 @@ def test_probabilities_need_not_sum_to_one():
     one = make(max_iter=3).fit(X, y)
     percent = make(lambda w: 100 * tiny_probabilities(w), max_iter=3).fit(X, y)
     assert_allclose(percent.predict_proba(X), one.predict_proba(X), rtol=1e-5)
-    # Words that are never heard have the probability 0 and no logarithm.
-    silent = make(lambda w: np.eye(N_WORDS)[np.zeros(len(w), int)], max_iter=2)
+    # Source classes of probability 0 have no logarithm.
+    silent = make(lambda w: np.eye(N_SOURCE_CLASSES)[np.zeros(len(w), int)], max_iter=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         proba = silent.fit(X, y).predict_proba(X)
@@ -352,7 +352,7 @@ def test_every_label_mapping_can_be_named(mapping):
 def test_word_mappings_stay_and_others_are_fitted_to_the_trained_perturbation():
     X, y = make_series(n=36, n_classes=3)
 
-    def words(max_iter, mapping):
+    def outcome(max_iter, mapping):
         fitted = make(label_mapping=mapping, max_iter=max_iter).fit(X, y)
         # Else the steps were dropped, and the mapping is that of the start.
         assert max_iter == 0 or fitted.loss_ < fitted.initial_loss_
@@ -361,12 +361,12 @@ def test_word_mappings_stay_and_others_are_fitted_to_the_trained_perturbation():
         kept = fitted.label_mapping_.transform(logits)
         return fitted, kept, again.transform(logits)
 
-    fitted, kept, again = words(30, "linear")
+    fitted, kept, again = outcome(30, "linear")
     assert_allclose(kept, again, rtol=1e-4)
-    fitted, kept, again = words(30, "iterative")
+    fitted, kept, again = outcome(30, "iterative")
     assert_allclose(kept, again, rtol=1e-6)
-    fitted, _, _ = words(30, "frequency")
-    start, _, _ = words(0, "frequency")
+    fitted, _, _ = outcome(30, "frequency")
+    start, _, _ = outcome(0, "frequency")
     assert_array_equal(
         fitted.label_mapping_.source_indices_, start.label_mapping_.source_indices_
     )
@@ -442,7 +442,7 @@ def test_a_budget_without_room_is_said():
     assert fitted.n_iter_ == 0 and fitted.n_queries_ == 24
     with pytest.raises(ValueError, match=r"max_queries=23 is not .* 24 or more"):
         make(max_queries=23).fit(X, y)
-    # Nobody asked for steps: no warning.
+    # No steps are wanted: no warning.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(max_queries=24, max_iter=0).fit(X, y)
@@ -452,7 +452,7 @@ def test_a_budget_without_room_is_said():
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"),
+    ("source", "text"),
     [
         (lambda w: np.ones(len(w)), r"shape \(24,\) for 24 waveforms; .*\(24, n_sourc"),
         (lambda w: np.ones((len(w) - 1, 3)), r"shape \(23, 3\) for 24 waveforms"),
@@ -466,13 +466,13 @@ def test_a_budget_without_room_is_said():
         (lambda w: [[1, 2], [3]], "returned list, which is no array"),
     ],
 )
-def test_a_wrong_answer_is_said(answer, text):
+def test_wrong_outputs_are_reported(source, text):
     X, y = make_series(n=24)
     with pytest.raises(ValueError, match=f"source returned.*{text}|{text}"):
-        make(answer).fit(X, y)
+        make(source).fit(X, y)
 
 
-def test_an_answer_of_other_classes_is_said():
+def test_outputs_of_other_classes_are_reported():
     X, y = make_series(n=24)
     sizes = iter([12, 12, 11])
     with pytest.raises(ValueError, match=r"returned 11 scores .* but 12 before"):
@@ -483,7 +483,7 @@ def test_an_answer_of_other_classes_is_said():
         fitted.predict(X)
 
 
-def test_lists_and_tensors_are_answers_too():
+def test_outputs_may_be_lists_or_tensors():
     X, y = make_series(n=24)
     expected = make(max_iter=2).fit(X, y).predict_proba(X)
     for convert in (lambda p: p.tolist(), torch.from_numpy):
@@ -497,9 +497,9 @@ def test_an_error_of_the_source_is_its_own_and_leaves_the_fit_before():
     before = fitted.predict_proba(X)
 
     def broken(waveforms):
-        raise ConnectionError("no answer")
+        raise ConnectionError("no connection")
 
-    with pytest.raises(ConnectionError, match="no answer"):
+    with pytest.raises(ConnectionError, match="no connection"):
         fitted.set_params(source=broken).fit(X[:12], y[:12])
     assert_array_equal(
         fitted.set_params(source=tiny_probabilities).predict_proba(X), before

@@ -221,13 +221,13 @@ def test_a_fresh_process_without_network_predicts_the_same_bits(tmp_path):
     assert_array_equal(seen["loaded"], expected)
 
 
-def test_a_pickle_refuses_another_checkpoint_of_the_same_name(tmp_path, unload_sources):
+def test_a_pickle_refuses_another_checkpoint_of_the_same_name(tmp_path, forget_sources):
     X, y = make_series()
     source = write_small_checkpoint(tmp_path / "source.safetensors", seed=0)
     content = pickle.dumps(make_classifier(source, max_epochs=0).fit(X, y))
     write_small_checkpoint(tmp_path / "source.safetensors", seed=1)
     # As in a new process, where the first one has not been loaded.
-    unload_sources()
+    forget_sources()
     with pytest.raises(CheckpointError, match=r"source\.safetensors.*SHA-256"):
         pickle.loads(content)
 
@@ -467,12 +467,12 @@ def test_an_intact_file_of_another_version_is_a_clear_error(saved, tmp_path, cha
         V2SClassifier.load(tmp_path / "other.safetensors")
 
 
-def test_a_file_refuses_another_checkpoint_of_the_same_name(tmp_path, unload_sources):
+def test_a_file_refuses_another_checkpoint_of_the_same_name(tmp_path, forget_sources):
     X, y = make_series()
     source = write_small_checkpoint(tmp_path / "source.safetensors", seed=0)
     make_classifier(source, max_epochs=0).fit(X, y).save(tmp_path / "model.safetensors")
     write_small_checkpoint(tmp_path / "source.safetensors", seed=1)
-    unload_sources()
+    forget_sources()
     with pytest.raises(CheckpointError, match=r"source\.safetensors.*fit again"):
         V2SClassifier.load(tmp_path / "model.safetensors")
     (tmp_path / "source.safetensors").unlink()

@@ -2,6 +2,7 @@
 """The ridge path of many series: both factorisations, part by part."""
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Ridge
 
-from sklearn_v2s.label_mapping import LinearLabelMapping, ridge, standard_rows
-from sklearn_v2s.label_mapping.ridge import fit_ridge_path
+from sklearn_v2s.label_mapping import LinearLabelMapping, linear
+from sklearn_v2s.label_mapping.ridge import draw_rows, fit_ridge_path
 from sklearn_v2s.label_mapping.standard_rows import StandardRows
 
 few = settings(max_examples=40, deadline=None)
@@ -29,11 +30,6 @@ def make_rows(n, d, seed, rank=None):
     return x, rng.normal(size=(n, 2)), rng.uniform(0.2, 3.0, size=n)
 
 
-def values_at_a_time(patch, count):
-    """Make parts so small that there are many of them."""
-    patch.setattr(standard_rows, "_CHUNK_VALUES", count)
-
-
 def loo_by_refitting(rows, targets, weight, alpha):
     """Return scores of each row without one unit of its weight, by scikit-learn."""
     scores = np.empty_like(targets)
@@ -48,15 +44,17 @@ def loo_by_refitting(rows, targets, weight, alpha):
 @each_factorisation
 @pytest.mark.parametrize(("n", "d"), [(3, 9), (12, 12), (12, 13), (30, 7), (9, 40)])
 @pytest.mark.parametrize("part", [5, 2**21], ids=["small parts", "one part"])
-def test_each_factorisation_leaves_one_out_as_refitting_does(
-    largest, n, d, part, monkeypatch
-):
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", largest)
-    values_at_a_time(monkeypatch, part)
+def test_each_factorisation_leaves_one_out_as_refitting_does(largest, n, d, part):
     x, targets, weight = make_rows(n, d, seed=n + d)
-    rows = StandardRows(x, weight)
+    rows = StandardRows(x, weight, chunk_values=part)
     for alpha in (0.05, 2.0, 80.0):
-        found = fit_ridge_path(rows, targets, weight, np.array([alpha]))
+        found = fit_ridge_path(
+            rows,
+            targets,
+            weight,
+            np.array([alpha]),
+            largest_eigenproblem=largest,
+        )
         expected = Ridge(alpha=alpha, solver="cholesky")
         expected.fit(rows.part(), targets, sample_weight=weight)
         assert_allclose(found.coef, expected.coef_, rtol=1e-8, atol=1e-11)
@@ -79,11 +77,16 @@ def test_both_factorisations_agree_where_features_depend_on_each_other(
     rows = StandardRows(x, weight)
     # The mapping's smallest, 1e-7 of all variation, is that of at least 2,000 rows.
     for alpha in np.logspace(-4, 1, 6) * rows.variation:
-        found = []
-        with pytest.MonkeyPatch.context() as patch:
-            for largest in (0, 10**9):
-                patch.setattr(ridge, "_LARGEST_EIGENPROBLEM", largest)
-                found.append(fit_ridge_path(rows, targets, weight, np.array([alpha])))
+        found = [
+            fit_ridge_path(
+                rows,
+                targets,
+                weight,
+                np.array([alpha]),
+                largest_eigenproblem=largest,
+            )
+            for largest in (0, 10**9)
+        ]
         scores = [fit.loo_scores for fit in found]
         assert_allclose(*scores, rtol=1e-5, atol=1e-6)
         scores = [rows.part() @ fit.coef.T for fit in found]
@@ -91,33 +94,24 @@ def test_both_factorisations_agree_where_features_depend_on_each_other(
 
 
 @pytest.mark.parametrize(("n", "d"), [(90, 120), (120, 60)], ids=["wide", "tall"])
-def test_beyond_some_size_some_rows_choose_the_penalty_of_all(n, d, monkeypatch):
+def test_beyond_some_size_drawn_rows_choose_the_penalty_of_all(n, d):
     x, targets, weight = make_rows(n, d, seed=0)
     # As rows often stand: each of the drawn ones would be of one class at equal steps.
     targets[:, 0] = np.where(np.arange(n) % 3 == 0, 1.0, -1.0) + 0.1 * x[:, 0]
     rows = StandardRows(x, weight)
     alphas = np.logspace(-1, 5, 13)
-    chosen = []
-
-    def note_rows(count):
-        some = draw_rows(count)
-        chosen.append(some)
-        return some
-
-    draw_rows = ridge._some_rows
-    monkeypatch.setattr(ridge, "_some_rows", note_rows)
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 40)
-    found = fit_ridge_path(rows, targets, weight, alphas)
-    (some,) = chosen
-    assert len(np.unique(some)) == 40
-    assert len(np.unique(targets[some, 0] > 0)) == 2
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 10**9)
-    own = rows.part()[some]
-    own -= np.average(own, axis=0, weights=weight[some])
-    sample = StandardRows(own, weight[some])
-    sample.mean[:], sample.scale[:] = 0, 1
-    judge = fit_ridge_path(sample, targets[some], weight[some], alphas)
-    assert found.alpha == judge.alpha
+    found = fit_ridge_path(rows, targets, weight, alphas, largest_eigenproblem=40)
+    drawn = draw_rows(n, 40)
+    assert len(np.unique(drawn)) == 40
+    assert len(np.unique(targets[drawn, 0] > 0)) == 2
+    errors = []
+    for alpha in alphas:
+        sample = rows.part()[drawn], targets[drawn], weight[drawn]
+        loo = loo_by_refitting(*sample, alpha)
+        errors.append(weight[drawn] @ ((targets[drawn] - loo) ** 2).sum(axis=1))
+    assert found.alpha == alphas[np.argmin(errors)]
+    # All rows would have chosen another one.
+    assert fit_ridge_path(rows, targets, weight, alphas).alpha != found.alpha
     # The fit itself, and what is left out of it, are those of all rows.
     exact = fit_ridge_path(rows, targets, weight, np.array([found.alpha]))
     assert_allclose(found.coef, exact.coef, rtol=1e-8, atol=1e-11)
@@ -141,25 +135,25 @@ def test_a_subset_of_standard_rows_is_centred():
     assert_allclose(np.average(rows.part(), axis=0, weights=weight), 0, atol=1e-12)
 
 
-def test_where_drawn_rows_may_not_judge_all_rows_do(monkeypatch):
+def test_where_drawn_rows_have_no_leave_one_out_weight_all_rows_choose():
     x, targets, weight = make_rows(30, 40, seed=0)
     rows = StandardRows(x, weight)
     alphas = np.logspace(0, 4, 5)
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 3)
-    judges = np.ones(30)
-    judges[ridge._some_rows(30)] = 0
-    found = fit_ridge_path(rows, targets, weight, alphas, judges)
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 10**9)
-    expected = fit_ridge_path(rows, targets, weight, alphas, judges)
+    loo_weight = np.ones(30)
+    loo_weight[draw_rows(30, 3)] = 0
+    found = fit_ridge_path(
+        rows, targets, weight, alphas, loo_weight, largest_eigenproblem=3
+    )
+    expected = fit_ridge_path(rows, targets, weight, alphas, loo_weight)
     assert found.alpha == expected.alpha
     assert_allclose(found.loo_scores, expected.loo_scores, rtol=1e-9, atol=1e-11)
 
 
-def test_a_penalty_lost_in_rounding_gets_the_eigenvectors(monkeypatch):
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 0)
+def test_a_penalty_lost_in_rounding_gets_the_eigenvectors():
     x, targets, weight = make_rows(8, 20, seed=0)
     rows = StandardRows(x, weight)
-    found = fit_ridge_path(rows, targets, weight, np.array([0.0, 1e-300]))
+    alphas = np.array([0.0, 1e-300])
+    found = fit_ridge_path(rows, targets, weight, alphas, largest_eigenproblem=0)
     # Centred rows: the eight of them have seven directions, and fit exactly.
     assert_allclose(
         rows.part() @ found.coef.T + found.intercept, targets, rtol=1e-6, atol=1e-8
@@ -179,12 +173,10 @@ def test_standard_rows_do_not_depend_on_the_parts(part, n, seed, kind):
     x = x.astype(kind)
     expected = StandardRows(x, weight)
     expected.balance(sizes)
-    with pytest.MonkeyPatch.context() as patch:
-        values_at_a_time(patch, part)
-        rows = StandardRows(x, weight)
-        rows.balance(sizes)
-        by_columns = np.hstack([values for _, values in rows.column_parts()])
-        by_rows = np.vstack([values for _, values in rows.row_parts()])
+    rows = StandardRows(x, weight, chunk_values=part)
+    rows.balance(sizes)
+    by_columns = np.hstack([values for _, values in rows.column_parts()])
+    by_rows = np.vstack([values for _, values in rows.row_parts()])
     assert_allclose(by_columns, expected.part(), rtol=1e-9, atol=1e-9)
     assert_allclose(by_rows, by_columns, rtol=1e-9, atol=1e-9)
     assert_allclose(rows.variation, expected.variation, rtol=1e-9, atol=1e-9)
@@ -203,8 +195,11 @@ def test_features_are_read_and_left_alone():
 
 @pytest.mark.parametrize(("n", "d"), [(600, 2600), (5000, 600)])
 def test_no_second_table_of_the_features_is_made(n, d, monkeypatch):
-    monkeypatch.setattr(ridge, "_LARGEST_EIGENPROBLEM", 200)
-    values_at_a_time(monkeypatch, 2**14)
+    # As with more rows and features than a test has time for.
+    path = partial(fit_ridge_path, largest_eigenproblem=200)
+    monkeypatch.setattr(linear, "fit_ridge_path", path)
+    rows = partial(StandardRows, chunk_values=2**14)
+    monkeypatch.setattr(linear, "StandardRows", rows)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, d)).astype(np.float32)
     y = np.arange(n) % 2
@@ -235,7 +230,7 @@ def test_float32_features_are_mapped_as_float64_ones():
     )
 
 
-def test_the_only_row_of_a_class_does_not_judge():
+def test_a_singleton_class_does_not_choose_penalty_and_temperature():
     rng = np.random.default_rng(0)
     centres = 3 * rng.normal(size=(6, 40))
     y = np.array([0] * 8 + [1] * 8 + [2, 3, 4, 5])
@@ -243,11 +238,11 @@ def test_the_only_row_of_a_class_does_not_judge():
     fresh = centres[y] + rng.normal(size=(20, 40))
     mapping = LinearLabelMapping().fit(x, y)
     assert (mapping.transform(fresh).argmax(axis=1) == y).mean() > 0.9
-    # All that is left out and known is told right: that is worth trusting.
+    # All leave-one-out predictions of the other rows are right: worth trusting.
     assert mapping.transform(fresh).max(axis=1).mean() > 0.6
 
 
-def test_one_row_of_each_class():
+def test_singleton_classes_alone():
     rng = np.random.default_rng(0)
     centres = 3 * rng.normal(size=(6, 40))
     y = np.arange(6)
@@ -262,7 +257,7 @@ def test_one_row_of_each_class():
     assert LinearLabelMapping(alphas=alphas).fit(centres, y).alpha_ == alphas[1]
 
 
-def test_a_row_of_weight_two_judges_as_two_rows_do():
+def test_a_row_of_weight_two_chooses_as_two_rows_do():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(5, 9)), np.array([0, 0, 1, 1, 2])
     weighted = LinearLabelMapping().fit(x, y, sample_weight=[1, 1, 1, 1, 2])

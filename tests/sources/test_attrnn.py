@@ -10,6 +10,7 @@ from sklearn_v2s.sources import SourceModel, check_source
 from sklearn_v2s.sources.contract import freeze
 from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.sources.networks.attrnn import AttRNN, build_attrnn, count_parameters
+from tests.tiny_source import draw_parameters
 
 
 def random_network(seed=0, n_classes=36):
@@ -17,13 +18,7 @@ def random_network(seed=0, n_classes=36):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = AttRNN(n_classes)
-        for name, tensor in network.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.3, 2.0)
-            elif name.endswith(("running_mean", "norm1.weight", "norm2.weight")):
-                tensor.normal_(0.5, 0.5)
-            elif tensor.is_floating_point():
-                tensor.normal_(0.0, 0.25)
+        draw_parameters(network)
     return network.eval()
 
 

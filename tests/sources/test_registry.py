@@ -57,10 +57,10 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path, ship_from, unload_sources, nothing_registered):
+def shelf(checkpoints, tmp_path, ship_from, forget_sources):
     """An installation of its own: one shipped source, nothing loaded or registered."""
     ship_from(tmp_path)
-    unload_sources()
+    forget_sources()
     path, sha256 = checkpoints[0]
     (tmp_path / "tiny.safetensors").write_bytes(path.read_bytes())
     entry = {"file": "tiny.safetensors", "sha256": sha256, "description": "for tests"}
@@ -232,10 +232,10 @@ def test_pickle_holds_a_name_and_no_weights(protocol, shelf, checkpoints):
     assert checkpoints[0][1].encode() in content
 
 
-def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, unload_sources):
+def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, forget_sources):
     source = load_source("tiny", torch.float64)
     content = pickle.dumps(pack_source(source))
-    unload_sources()
+    forget_sources()
     found = unpack_source(pickle.loads(content), torch.float64)
     assert found is not source
     assert found is load_source("tiny", torch.float64)
@@ -243,12 +243,12 @@ def test_pickle_is_read_in_a_process_that_loaded_nothing(shelf, unload_sources):
     assert_frozen(found)
 
 
-def test_pickle_of_another_version_is_refused(shelf, checkpoints, unload_sources):
+def test_pickle_of_another_version_is_refused(shelf, checkpoints, forget_sources):
     packed = pack_source(load_source("tiny"))
     path, sha256 = checkpoints[1]
     entry = {"file": str(path), "sha256": sha256, "description": "newer"}
     (shelf / "manifest.json").write_text(json.dumps({"tiny": entry}))
-    unload_sources()
+    forget_sources()
     with pytest.raises(CheckpointError, match=f"{sha256} here.*{checkpoints[0][1]}"):
         unpack_source(packed, torch.float32)
 
@@ -265,14 +265,14 @@ def test_reference_to_a_name_that_is_now_the_users_is_refused(shelf):
 
 
 def test_reference_to_a_deleted_file_says_so(
-    shelf, checkpoints, tmp_path, unload_sources
+    shelf, checkpoints, tmp_path, forget_sources
 ):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(checkpoints[0][0].read_bytes())
     packed = pack_source(load_source(path))
     path.unlink()
     assert unpack_source(packed, torch.float32) is not None  # still in memory
-    unload_sources()
+    forget_sources()
     with pytest.raises(FileNotFoundError, match=r"mine\.safetensors"):
         unpack_source(packed, torch.float32)
 

@@ -78,9 +78,9 @@ def random_state(bundle, seed=0):
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch, unload_sources):
+def shelf(tmp_path, monkeypatch, forget_sources):
     """A folder of torch.hub with small weights under the names of the real ones."""
-    unload_sources()
+    forget_sources()
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path))
     folder = tmp_path / "checkpoints"
@@ -288,7 +288,7 @@ def test_damaged_files_are_refused(content, shelf):
         load_source("torchaudio:WAV2VEC2_ASR_BASE_960H")
 
 
-def test_changed_weights_are_other_weights(shelf, unload_sources):
+def test_changed_weights_are_other_weights(shelf, forget_sources):
     name = "torchaudio:WAV2VEC2_BASE"
     before = load_source(name)
     assert load_source(name) is before
@@ -299,7 +299,7 @@ def test_changed_weights_are_other_weights(shelf, unload_sources):
     after = load_source(name)
     assert after is not before
     assert after.reference.sha256 != before.reference.sha256
-    unload_sources()
+    forget_sources()
     with pytest.raises(CheckpointError, match="was fitted with"):
         unpack_source(packed, torch.float32)
 

@@ -27,7 +27,7 @@ from tests.small import WORDS, make_classifier, make_series
 EARLY = {"early_stopping": True, "n_iter_no_change": 50}
 SETTINGS = {
     "linear": {"dropout": 0.3, "lr_schedule": "cosine", "train_gain": True},
-    "words": WORDS | {"mask": True, "l2": 0.1, "dropout": 0.1},
+    "random": WORDS | {"mask": True, "l2": 0.1, "dropout": 0.1},
     "best epoch": EARLY | {"lr": 0.01, "lr_schedule": "cosine", "dropout": 0.1},
     "iterative": WORDS | EARLY | {"label_mapping": "iterative"},
     "bayesian": WORDS | {"label_mapping": "bayesian", "dropout": 0.2},
@@ -60,7 +60,7 @@ def source(tmp_path_factory) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_attrnn(front_end, [f"word{number}" for number in range(12)])
-    # As if it had been trained: it does not answer the same word to everything.
+    # As if it had been trained: it does not predict one class for everything.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -226,13 +226,13 @@ def test_another_training_is_refused(source, tmp_path, change, named):
 @pytest.mark.parametrize(
     "change", [{"mapping_size": 2}, {"label_mapping": "frequency"}]
 )
-def test_other_words_are_refused(source, tmp_path, change):
+def test_another_label_mapping_is_refused(source, tmp_path, change):
     # The matrix of the mapping has the same shape with them.
     X, y = make_series()
     path = tmp_path / "model.safetensors"
-    words = WORDS | {"label_mapping": "contiguous"}
-    broken_off(source, path, X, y, epoch=3, **words)
-    classifier = make_classifier(source, **(words | change))
+    contiguous = WORDS | {"label_mapping": "contiguous"}
+    broken_off(source, path, X, y, epoch=3, **contiguous)
+    classifier = make_classifier(source, **(contiguous | change))
     with pytest.raises(ValueError, match="different now: label mapping"):
         fit_with_checkpoints(classifier, X, y, path, resume=True)
 

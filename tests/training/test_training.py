@@ -21,7 +21,7 @@ from sklearn_v2s.label_mapping import (
 )
 from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.perturbation import collect_outputs
-from sklearn_v2s.sources.contract import SourceOutputs, freeze
+from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FRONT_ENDS
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.training.net import RowsOnDevice, keep_batch
@@ -37,7 +37,7 @@ from tests.small_training import (
     small_training,
     train,
 )
-from tests.tiny_source import TinySource
+from tests.tiny_source import TinySource, draw_parameters
 
 # --- batches -------------------------------------------------------------------------
 
@@ -118,22 +118,22 @@ def test_mappings_read_words_averaged_or_all_views_side_by_side(kind):
         read = read_outputs(outputs, source_output, mean_logits=False)
         assert isinstance(read, type(kind(logits)))
         assert_array_equal(read, expected)
-        words = read_outputs(outputs, source_output, mean_logits=True)
-        assert_allclose(words, (logits[:, 0] + logits[:, 1]) / 2, rtol=1e-15)
+        means = read_outputs(outputs, source_output, mean_logits=True)
+        assert_allclose(means, (logits[:, 0] + logits[:, 1]) / 2, rtol=1e-15)
 
 
 # --- the loss ------------------------------------------------------------------------
 
 
 def loss_by_hand(module, mapping, series, codes, weight):
-    """Equations 3 and 4, word by word."""
+    """Equations 3 and 4, term by term."""
     logits = collect_outputs(module.reprogrammed, series).logits.mean(axis=1)
     groups = mapping.source_indices_
     total = 0.0
     for row, code, w in zip(logits, codes, weight, strict=True):
         if mapping.aggregation == "probability":
-            words = np.exp(row) / np.exp(row).sum()
-            score = sum(words[s] for s in groups[code]) / len(groups[code])
+            proba = np.exp(row) / np.exp(row).sum()
+            score = sum(proba[s] for s in groups[code]) / len(groups[code])
         else:
             means = [sum(row[s] for s in group) / len(group) for group in groups]
             score = np.exp(means[code]) / np.exp(means).sum()
@@ -142,7 +142,7 @@ def loss_by_hand(module, mapping, series, codes, weight):
 
 
 @pytest.mark.parametrize("aggregation", ["probability", "logit"])
-@pytest.mark.parametrize("n_classes", [2, 3, 5])  # of 12 words, 5 classes leave 2 over
+@pytest.mark.parametrize("n_classes", [2, 3, 5])  # 5 of 12 source classes leave 2 over
 @pytest.mark.parametrize("n_views", [1, 2])
 def test_the_loss_is_that_of_equations_3_and_4(aggregation, n_classes, n_views):
     series, codes = make_data(n_classes=n_classes)
@@ -154,7 +154,7 @@ def test_the_loss_is_that_of_equations_3_and_4(aggregation, n_classes, n_views):
         expected = loss_by_hand(module, mapping, series, codes, weight)
         loss = loss_of(net, series, codes, weight)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
-        # In training there is no other term unless asked for.
+        # In training there is no other term by default.
         loss = loss_of(net, series, codes, weight, training=True)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
 
@@ -169,14 +169,14 @@ def test_the_matrix_head_is_the_mapping(make, aggregation):
     assert_allclose(scores, mapping.transform(logits), rtol=1e-13)
 
 
-def test_the_loss_stays_finite_where_all_words_of_a_class_are_unlikely():
+def test_the_loss_stays_finite_where_all_source_classes_of_a_class_are_unlikely():
     mapping = ContiguousLabelMapping().fit(np.eye(4), [0, 1, 0, 1])
     logits = torch.tensor([[1e4, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
     score = MatrixHead(mapping)(logits)[0, 1]
     # (e^0 + e^0) / 2 of e^10000
     assert score.item() == pytest.approx(-1e4)
     score.backward()
-    # Both of its words are wanted equally, and the first one not at all.
+    # Half for each of its source classes, minus the softmax: all of it on the first.
     assert_allclose(logits.grad, [[-1.0, 0.0, 0.5, 0.5]], atol=1e-9)
 
 
@@ -284,13 +284,7 @@ def make_attrnn(n_classes=36):
         source = build_attrnn(
             FRONT_ENDS["kapre"], [f"word{position}" for position in range(n_classes)]
         )
-        for name, tensor in source.network.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.3, 2.0)
-            elif name.endswith(("running_mean", "norm1.weight", "norm2.weight")):
-                tensor.normal_(0.5, 0.5)
-            elif tensor.is_floating_point():
-                tensor.normal_(0.0, 0.25)
+        draw_parameters(source.network)
     return source
 
 
@@ -414,12 +408,9 @@ def test_an_accelerator_trains_the_same(make):
     for device in (CPU, torch.device("cuda")):
         mapping = make()
         module = make_module(mapping, series, codes, dropout=0.3, seeds=(0, 1))
-        module.to(device)
-        module.reprogrammed.hear_with(freeze(TinySource().double()).to(device))
-        net = make_net(module, mapping, 12, make_data(n=6), device=device)
+        net = make_net(module.on(device), mapping, 12, make_data(n=6))
         train(net, series, codes)
-        net.module_.to("cpu")
-        net.hold_optimizer_on("cpu")
+        net.finish(module)
         deltas.append(delta_of(module))
     torch.testing.assert_close(*deltas, rtol=0, atol=1e-8)
 
@@ -432,9 +423,8 @@ def test_the_host_waits_once_an_epoch_however_many_steps_there_are():
     for batch_size in (12, 3):
         series, codes = make_data()
         mapping = RandomLabelMapping(random_state=0)
-        module = make_module(mapping, series, codes, dropout=0.3).to(device)
-        module.reprogrammed.hear_with(freeze(TinySource().double()).to(device))
-        net = make_net(module, mapping, 12, device=device, batch_size=batch_size)
+        module = make_module(mapping, series, codes, dropout=0.3).on(device)
+        net = make_net(module, mapping, 12, batch_size=batch_size)
         # Whatever is allocated or loaded once.
         train(net, series, codes, epochs=1)
         torch.cuda.set_sync_debug_mode("warn")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sklearn_v2s.sources.assembly import assemble_source
 from sklearn_v2s.sources.contract import SourceModel, SourceOutputs
-from sklearn_v2s.sources.front_end import FrontEndConfig, LogMelFrontEnd
+from sklearn_v2s.sources.front_end import FrontEndConfig
 from sklearn_v2s.sources.networks.lstm import lstm_forward
 from sklearn_v2s.sources.networks.time_convolutions import (
     convolve_frozen,
@@ -129,26 +130,6 @@ def count_parameters(module: nn.Module, single_bias: bool = False) -> int:
 
 
 def build_attrnn(front_end: FrontEndConfig, classes: Sequence[str]) -> SourceModel:
-    """Return an untrained AttRNN source.
-
-    Parameters
-    ----------
-    front_end : FrontEndConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
-    """
-    return SourceModel(
-        LogMelFrontEnd(front_end),
-        AttRNN(len(classes), n_mels=front_end.n_mels),
-        classes,
-        sample_rate=front_end.sample_rate,
-        input_length=front_end.input_length,
-        architecture="attrnn",
-    )
+    """Return an untrained AttRNN source; see `Architecture.build`."""
+    network = AttRNN(len(classes), n_mels=front_end.n_mels)
+    return assemble_source(front_end, network, classes, "attrnn")

@@ -102,24 +102,14 @@ def build_resnet(
     width: int = 8,
     architecture: str = "resnet",
 ) -> SourceModel:
-    """Return an untrained ResNet34 source.
+    """Return an untrained ResNet34 source; see `Architecture.build`.
 
     Parameters
     ----------
-    front_end : FrontEndConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
     width : int, default=8
         Maps of the first stage. 8 trains on a CPU; `PAPER_WIDTH` is that of the paper.
     architecture : str, default="resnet"
         Name of this width in `sklearn_v2s.sources.checkpoint.ARCHITECTURES`.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
     """
     network = ResNet(len(classes), width)
     return assemble_source(front_end, network, classes, architecture)

@@ -111,24 +111,14 @@ def build_tcn(
     width: int = 64,
     architecture: str = "tcn",
 ) -> SourceModel:
-    """Return an untrained temporal convolutional source.
+    """Return an untrained temporal convolutional source; see `Architecture.build`.
 
     Parameters
     ----------
-    front_end : FrontEndConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
     width : int, default=64
         Channels of each layer. 64 trains on a CPU; `PAPER_WIDTH` is that of the paper.
     architecture : str, default="tcn"
         Name of this width in `sklearn_v2s.sources.checkpoint.ARCHITECTURES`.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
     """
     network = TCN(len(classes), front_end.n_mels, width)
     return assemble_source(front_end, network, classes, architecture)

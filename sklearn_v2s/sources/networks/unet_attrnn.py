@@ -80,20 +80,6 @@ class UNetAttRNN(AttRNN):
 
 
 def build_unet_attrnn(front_end: FrontEndConfig, classes: Sequence[str]) -> SourceModel:
-    """Return an untrained U-Net AttRNN source.
-
-    Parameters
-    ----------
-    front_end : FrontEndConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
-    """
+    """Return an untrained U-Net AttRNN source; see `Architecture.build`."""
     network = UNetAttRNN(len(classes), n_mels=front_end.n_mels)
     return assemble_source(front_end, network, classes, "unet-attrnn")

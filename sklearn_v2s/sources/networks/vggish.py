@@ -114,26 +114,16 @@ def build_vggish(
     dense: bool = False,
     architecture: str = "vggish",
 ) -> SourceModel:
-    """Return an untrained VGGish source.
+    """Return an untrained VGGish source; see `Architecture.build`.
 
     Parameters
     ----------
-    front_end : FrontEndConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
     width : int, default=16
         Maps of the first convolution. 16 trains on a CPU; `PAPER_WIDTH` is published.
     dense : bool, default=False
         Whether there are dense layers.
     architecture : str, default="vggish"
         Name of this network in `sklearn_v2s.sources.checkpoint.ARCHITECTURES`.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
 
     Raises
     ------

@@ -90,21 +90,7 @@ class WaveBank(nn.Module):
 
 
 def build_wavebank(front_end: KernelBankConfig, classes: Sequence[str]) -> SourceModel:
-    """Return an untrained WaveBank source.
-
-    Parameters
-    ----------
-    front_end : KernelBankConfig
-        Its front end.
-    classes : sequence of str
-        Names of the source classes.
-
-    Returns
-    -------
-    SourceModel
-        With random kernels and weights from torch's global generator; fork it where
-        the state of that generator matters.
-    """
+    """Return an untrained WaveBank source; see `Architecture.build`."""
     return SourceModel(
         KernelBankFrontEnd(front_end),
         WaveBank(len(classes), front_end.n_channels),

@@ -171,20 +171,7 @@ class YAMNet(nn.Module):
 
 
 def build_yamnet(front_end: FrontEndConfig, classes: Sequence[str]) -> SourceModel:
-    """Return an untrained YAMNet source.
-
-    Parameters
-    ----------
-    front_end : FrontEndConfig
-        Its front end; `FRONT_ENDS` has that of the published network as ``"yamnet"``.
-    classes : sequence of str
-        Names of the source classes.
-
-    Returns
-    -------
-    SourceModel
-        With random weights from torch's global generator; fork it where the state of
-        that generator matters.
+    """Return an untrained YAMNet source; see `Architecture.build`.
 
     Raises
     ------
