@@ -42,13 +42,7 @@ def fill_sources(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         "source", help="a shipped name, a .safetensors checkpoint or a Keras .h5 file"
     )
-    action.add_argument("--corpus", type=Path, required=True, metavar="DIR")
-    action.add_argument(
-        "--split",
-        action="append",
-        choices=["train", "validation", "test"],
-        help="list of the corpus to play, may be given several times; default: all",
-    )
+    _add_corpus_options(action, default="all")
     _add_keras_options(action)
     action.set_defaults(run=_evaluate_source)
 
@@ -77,18 +71,23 @@ def fill_sources(parser: argparse.ArgumentParser) -> None:
         "logits", help="keep the logits of a source for speech, for alignment scores"
     )
     action.add_argument("source", help="a shipped name or a .safetensors checkpoint")
-    action.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    _add_corpus_options(action, default="test")
     action.add_argument("--output", type=Path, required=True, metavar="FILE")
-    action.add_argument(
-        "--split",
-        action="append",
-        choices=["train", "validation", "test"],
-        help="list of the corpus to play, may be given several times; default: test",
-    )
     action.add_argument(
         "--clips", type=int, default=10, help="of each word (default: %(default)s)"
     )
     action.set_defaults(run=_save_logits)
+
+
+def _add_corpus_options(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--split",
+        action="append",
+        choices=["train", "validation", "test"],
+        help="list of the corpus to run the source on, may be given several times; "
+        f"default: {default}",
+    )
 
 
 def _add_keras_options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -240,7 +240,7 @@ class SeriesNet(NeuralNet):
 
     def fit_loop(
         self, X: Any, y: Any = None, epochs: int | None = None, **params: Any
-    ) -> "V2SNet":
+    ) -> Self:
         """Train; remember whether the user stopped it, and count whole epochs only."""
         self.interrupted_ = False
         self.stopped_early_ = False

@@ -13,13 +13,11 @@ from skorch.dataset import Dataset
 from torch.utils.data import DataLoader
 
 from sklearn_v2s.label_mapping import (
-    BayesianLabelMapping,
     ContiguousLabelMapping,
     IterativeLabelMapping,
     LinearLabelMapping,
     RandomLabelMapping,
 )
-from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.perturbation import collect_outputs
 from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.sources.front_end import FRONT_ENDS
@@ -157,65 +155,6 @@ def test_the_loss_is_that_of_equations_3_and_4(aggregation, n_classes, n_views):
         # In training there is no other term by default.
         loss = loss_of(net, series, codes, weight, training=True)
         assert loss.item() == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("aggregation", ["probability", "logit"])
-@pytest.mark.parametrize("make", [RandomLabelMapping, BayesianLabelMapping])
-def test_the_matrix_head_is_the_mapping(make, aggregation):
-    rng = np.random.default_rng(0)
-    logits, codes = 3 * rng.normal(size=(20, 12)), np.arange(20) % 5
-    mapping = make(aggregation=aggregation).fit(logits, codes)
-    scores = MatrixHead(mapping)(torch.tensor(logits)).exp()
-    assert_allclose(scores, mapping.transform(logits), rtol=1e-13)
-
-
-def test_the_loss_stays_finite_where_all_source_classes_of_a_class_are_unlikely():
-    mapping = ContiguousLabelMapping().fit(np.eye(4), [0, 1, 0, 1])
-    logits = torch.tensor([[1e4, 0, 0, 0]], dtype=torch.float64, requires_grad=True)
-    score = MatrixHead(mapping)(logits)[0, 1]
-    # (e^0 + e^0) / 2 of e^10000
-    assert score.item() == pytest.approx(-1e4)
-    score.backward()
-    # Half for each of its source classes, minus the softmax: all of it on the first.
-    assert_allclose(logits.grad, [[-1.0, 0.0, 0.5, 0.5]], atol=1e-9)
-
-
-@pytest.mark.parametrize("solver", ["ridge", "logistic"])
-@pytest.mark.parametrize("n_classes", [2, 4])
-def test_the_linear_head_starts_as_the_fitted_mapping(solver, n_classes):
-    rng = np.random.default_rng(0)
-    codes = np.arange(30) % n_classes
-    features = rng.normal(5.0, 2.0, (30, 8)) + codes[:, None]
-    mapping = LinearLabelMapping(solver=solver).fit(features, codes)
-    head = LinearHead(mapping, 8, n_classes)
-    with torch.no_grad():
-        scores = head(torch.tensor(features)).exp()
-        assert_allclose(scores, mapping.transform(features), rtol=1e-12)
-        # In single precision the same up to that precision.
-        single = head.float()(torch.tensor(features, dtype=torch.float32)).exp()
-    assert_allclose(single, scores, atol=1e-5)
-
-
-def test_the_linear_head_starts_at_zero_beside_a_mapping_of_another_kind():
-    head = LinearHead(object(), 3, 4)
-    scores = head(torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator()))
-    assert_allclose(scores.detach().exp(), 0.25)
-
-
-def test_heads_keep_the_precision_of_the_mapping():
-    mapping = ContiguousLabelMapping().fit(np.eye(6), [0, 1, 0, 1, 0, 1])
-    assert_array_equal(MatrixHead(mapping).to(torch.float64).weights, mapping.weights_)
-    head = MatrixHead(mapping).float()
-    head.read(mapping)
-    assert head.weights.dtype == torch.float32
-
-
-def test_a_head_never_writes_into_its_mapping():
-    mapping = ContiguousLabelMapping().fit(np.eye(6), [0, 1, 0, 1, 0, 1])
-    before = mapping.weights_.copy()
-    head = MatrixHead(mapping)
-    head.load_state_dict({"weights": torch.zeros_like(head.weights)})
-    assert_array_equal(mapping.weights_, before)
 
 
 @pytest.mark.parametrize("mask", [True, False])

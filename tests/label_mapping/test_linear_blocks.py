@@ -5,8 +5,7 @@ import re
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
@@ -14,30 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
 from sklearn_v2s.label_mapping import LinearLabelMapping
-from sklearn_v2s.label_mapping.heads import LinearHead
-
-few = settings(max_examples=25, deadline=None)
-seeds = st.integers(0, 2**32 - 1)
-each_solver = pytest.mark.parametrize("solver", ["ridge", "logistic"])
-
-# Short and long blocks, a single feature, and both sides of the limit of 32.
-SIZES = [31, 32, 1, 50, 6]
-BLOCKS = pytest.mark.parametrize(
-    "sizes", [SIZES, [120], [1] * 9, [2, 3, 1], [40, 33]], ids=str
-)
-
-
-def make_data(n=24, sizes=SIZES, n_classes=3, seed=0):
-    """Return features whose blocks are of very different scales, and classes."""
-    rng = np.random.default_rng(seed)
-    codes = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n)])[:n]
-    d = sum(sizes)
-    centres = rng.normal(size=(n_classes, d))
-    # Series that are louder than others, as responses of kernels are.
-    loudness = rng.uniform(0.3, 3, size=(n, 1))
-    rows = loudness * (0.7 * centres[codes] + rng.normal(size=(n, d)))
-    return rows * rng.uniform(0.01, 100, size=d) + rng.normal(size=d), codes
-
+from tests.small_mappings import BLOCKS, SIZES, each_solver, few, make_block_data, seeds
 
 # --- the reference: nothing of the package is used below -----------------------------
 
@@ -111,8 +87,8 @@ each_weight = pytest.mark.parametrize("kind", ["ones", "whole", "fractions"])
 @BLOCKS
 @each_weight
 def test_scores_are_those_of_the_reference(sizes, kind):
-    x, y = make_data(sizes=sizes)
-    fresh, _ = make_data(sizes=sizes, seed=1)
+    x, y = make_block_data(sizes=sizes)
+    fresh, _ = make_block_data(sizes=sizes, seed=1)
     weight = weights(kind, len(x))
     mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y, sample_weight=weight)
     reference = Reference(x, weight, sizes)
@@ -133,7 +109,7 @@ def test_scores_are_those_of_the_reference(sizes, kind):
 
 @BLOCKS
 def test_alpha_is_that_of_ridgecv(sizes):
-    x, y = make_data(sizes=sizes)
+    x, y = make_block_data(sizes=sizes)
     mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
     rows, targets = Reference(x, np.ones(len(x)), sizes).rows(x), 2.0 * np.eye(3)[y] - 1
     grid = np.logspace(-7, -2, 21) * len(x) * sum(sizes)
@@ -156,7 +132,7 @@ def loo_scores(rows, targets, weight, alpha):
 @BLOCKS
 @each_weight
 def test_leave_one_out_is_refitting_without_a_unit(sizes, kind):
-    x, y = make_data(sizes=sizes, seed=4)
+    x, y = make_block_data(sizes=sizes, seed=4)
     weight = weights(kind, len(x), seed=4)
     alphas = len(x) * sum(sizes) * np.array([1e-3, 0.03, 1.0])
     mapping = LinearLabelMapping(block_sizes=sizes, alphas=alphas)
@@ -181,7 +157,7 @@ def test_leave_one_out_is_refitting_without_a_unit(sizes, kind):
 @pytest.mark.parametrize("sizes", [[1] * 12, [11, 1], [31, 1], [20, 31, 5]])
 @each_solver
 def test_short_blocks_weigh_by_their_features_as_without_blocks(sizes, solver):
-    x, y = make_data(sizes=sizes)
+    x, y = make_block_data(sizes=sizes)
     plain = LinearLabelMapping(solver, tol=1e-10).fit(x, y)
     mapping = LinearLabelMapping(solver, sizes, tol=1e-10).fit(x, y)
     assert_allclose(mapping.transform(x), plain.transform(x), rtol=1e-4)
@@ -194,7 +170,7 @@ def test_short_blocks_weigh_by_their_features_as_without_blocks(sizes, solver):
 @pytest.mark.parametrize("size", [1, 8, 31, 32, 100])
 def test_a_block_has_its_share_of_the_variance(size):
     sizes = [40, size, 300]
-    x, y = make_data(sizes=sizes)
+    x, y = make_block_data(sizes=sizes)
     # In the shrunken limit of a ridge, a feature's coefficient is its scale times its
     # covariance with the targets: with that the shares can be read off.
     mapping = LinearLabelMapping(block_sizes=sizes, alphas=1e9).fit(x, y)
@@ -225,7 +201,7 @@ def test_a_long_block_of_noise_does_not_drown_a_short_one_that_knows_the_class()
 
 
 def test_order_of_blocks_and_units_of_features_do_not_matter():
-    x, y = make_data()
+    x, y = make_block_data()
     expected = LinearLabelMapping(block_sizes=SIZES).fit(x, y)
     blocks = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
     order = [3, 0, 4, 2, 1]
@@ -240,7 +216,7 @@ def test_order_of_blocks_and_units_of_features_do_not_matter():
     ("sizes", "same"), [([40, 50], True), ([32, 32], True), ([31, 40], False)]
 )
 def test_louder_rows_score_the_same_in_long_blocks_alone(sizes, same):
-    x, y = make_data(sizes=sizes)
+    x, y = make_block_data(sizes=sizes)
     mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
     scores = mapping.decision_scores(x)
     for factor in (0.01, 1.5):
@@ -259,7 +235,7 @@ def test_louder_rows_score_the_same_in_long_blocks_alone(sizes, same):
 @pytest.mark.parametrize("size", [1, 5, 40])
 @pytest.mark.parametrize("value", [0.0, 3e7])
 def test_constant_blocks_are_ignored(solver, size, value):
-    x, y = make_data(sizes=[3, 40])
+    x, y = make_block_data(sizes=[3, 40])
     without = LinearLabelMapping(solver, block_sizes=[3, 40], C=1.0).fit(x, y)
     constant = np.full((len(x), size), value)
     wide = np.hstack([x[:, :3], constant, x[:, 3:]])
@@ -284,7 +260,7 @@ def test_nothing_but_constant_blocks_say_nothing(solver):
 
 
 def test_one_row_and_one_row_of_a_class():
-    x, y = make_data(sizes=[40, 2])
+    x, y = make_block_data(sizes=[40, 2])
     y[:] = 0
     y[3] = 1
     mapping = LinearLabelMapping(block_sizes=[40, 2]).fit(x, y)
@@ -299,7 +275,7 @@ def test_one_row_and_one_row_of_a_class():
 @few
 @given(seed=seeds, factor=st.integers(2, 3))
 def test_an_integer_weight_is_a_repetition(seed, factor):
-    x, y = make_data(n=15, sizes=[33, 4], seed=seed)
+    x, y = make_block_data(n=15, sizes=[33, 4], seed=seed)
     weight = np.random.default_rng(seed).integers(0, factor + 1, size=15)
     # A row and a class too few would leave nothing to compare.
     weight[:3] = np.maximum(weight[:3], 1)
@@ -317,7 +293,7 @@ def test_an_integer_weight_is_a_repetition(seed, factor):
 
 
 def test_without_blocks_all_is_as_it_was():
-    x, y = make_data()
+    x, y = make_block_data()
     mapping = LinearLabelMapping(alphas=3.0).fit(x, y)
     rows, targets = (x - x.mean(0)) / x.std(0), 2.0 * np.eye(3)[y] - 1
     ridge = Ridge(alpha=3.0).fit(rows, targets)
@@ -327,7 +303,7 @@ def test_without_blocks_all_is_as_it_was():
 
 
 def test_logistic_fits_the_same_rows():
-    x, y = make_data()
+    x, y = make_block_data()
     mapping = LinearLabelMapping("logistic", SIZES, C=0.01).fit(x, y)
     rows = Reference(x, np.ones(len(x)), SIZES).rows(x)
     expected = LogisticRegression(C=0.01, tol=1e-8, max_iter=1000).fit(rows, y)
@@ -336,7 +312,7 @@ def test_logistic_fits_the_same_rows():
 
 @pytest.mark.parametrize("kind", [tuple, list, np.array, np.uint8])
 def test_sizes_may_come_in_any_kind_of_sequence(kind):
-    x, y = make_data(sizes=[40, 2])
+    x, y = make_block_data(sizes=[40, 2])
     expected = LinearLabelMapping(block_sizes=[40, 2]).fit(x, y).transform(x)
     sizes = np.array([40, 2], dtype=kind) if kind is np.uint8 else kind([40, 2])
     mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
@@ -364,7 +340,7 @@ def test_sizes_may_come_in_any_kind_of_sequence(kind):
     ids=str,
 )
 def test_sizes_that_do_not_fit_are_named(solver, wrong):
-    x, y = make_data(sizes=[40, 2])
+    x, y = make_block_data(sizes=[40, 2])
     message = re.escape(f"block_sizes={wrong!r} is not allowed")
     with pytest.raises(ValueError, match=message + r".* number of features, 42,"):
         LinearLabelMapping(solver, block_sizes=wrong).fit(x, y)
@@ -373,64 +349,7 @@ def test_sizes_that_do_not_fit_are_named(solver, wrong):
 @each_solver
 @pytest.mark.parametrize("wrong", [42, "42"])
 def test_sizes_that_are_no_sequence_are_named(solver, wrong):
-    x, y = make_data(sizes=[40, 2])
+    x, y = make_block_data(sizes=[40, 2])
     message = f"'block_sizes' .* must be an array-like or None. Got {wrong!r} instead"
     with pytest.raises(ValueError, match=message):
         LinearLabelMapping(solver, block_sizes=wrong).fit(x, y)
-
-
-# --- the torch twin ------------------------------------------------------------------
-
-
-@BLOCKS
-@each_solver
-def test_the_linear_head_is_the_mapping(sizes, solver):
-    x, y = make_data(sizes=sizes)
-    fresh, _ = make_data(sizes=sizes, seed=1)
-    mapping = LinearLabelMapping(solver, sizes, C=0.1).fit(x, y)
-    head = LinearHead(mapping, sum(sizes), 3)
-    for rows in (x, fresh, 5 * fresh, mapping.mean_[None]):
-        with torch.no_grad():
-            found = head(torch.from_numpy(rows)).exp()
-        assert_allclose(found, mapping.transform(rows), rtol=0, atol=1e-10)
-
-
-def test_the_gradient_of_the_head_is_the_slope():
-    sizes = [33, 4, 1]
-    x, y = make_data(n=12, sizes=sizes)
-    mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
-    head = LinearHead(mapping, sum(sizes), 3)
-    scaled = torch.from_numpy((x - mapping.mean_) / mapping.scale_).requires_grad_()
-    mean, scale = map(torch.from_numpy, (mapping.mean_, mapping.scale_))
-    assert torch.autograd.gradcheck(lambda rows: head(rows * scale + mean), (scaled,))
-
-
-@BLOCKS
-def test_the_gradient_along_a_direction_is_the_slope(sizes):
-    x, y = make_data(sizes=sizes)
-    mapping = LinearLabelMapping(block_sizes=sizes).fit(x, y)
-    head = LinearHead(mapping, sum(sizes), 3)
-    rows = torch.from_numpy(x).requires_grad_()
-    truth = torch.from_numpy(y)[:, None]
-    head(rows).gather(1, truth).sum().backward()
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        direction = rng.normal(size=x.shape) * mapping.scale_
-        step = 1e-6
-
-        def log_likelihood(moved):
-            return np.log(mapping.transform(moved))[np.arange(len(y)), y].sum()
-
-        rise = log_likelihood(x + step * direction)
-        rise -= log_likelihood(x - step * direction)
-        exact = float((rows.grad.numpy() * direction).sum())
-        assert exact == pytest.approx(rise / (2 * step), rel=1e-5, abs=1e-6)
-
-
-def test_the_gradient_at_the_mean_is_finite():
-    x, y = make_data(sizes=[40, 50])
-    mapping = LinearLabelMapping(block_sizes=[40, 50]).fit(x, y)
-    head = LinearHead(mapping, 90, 3)
-    rows = torch.from_numpy(mapping.mean_[None].copy()).requires_grad_()
-    head(rows)[0, 0].backward()
-    assert torch.isfinite(rows.grad).all()
