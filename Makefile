@@ -18,7 +18,7 @@ INSTALLED_DOCS = $(VENV)/.installed-docs
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHONS = $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-# Each test process computes on one thread; JOBS of them run side by side.
+# Each test process computes on one thread; JOBS of them run in parallel.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	VECLIB_MAXIMUM_THREADS=1 NUMBA_NUM_THREADS=1
 

@@ -180,7 +180,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     Notes
     -----
     Several channels share the second, each with replicas in its own part. Series of
-    unequal length are padded with silence.
+    unequal length are padded with zeros.
 
     References
     ----------

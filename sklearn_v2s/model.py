@@ -377,13 +377,13 @@ class ReprogrammedModel:
 
     @property
     def block_sizes(self) -> list[int]:
-        """Numbers of features that belong together, side by side."""
+        """Numbers of neighbouring columns of the features that form a block."""
         return [size for view in self.views.values() for size in view.block_sizes]
 
     def features(
         self, series: np.ndarray, device: torch.device, memory: Any = None
     ) -> np.ndarray:
-        """Return the features of normalised series in all views, side by side.
+        """Return the features of normalised series in all views, as columns.
 
         Parameters
         ----------
@@ -397,7 +397,7 @@ class ReprogrammedModel:
         Returns
         -------
         ndarray of shape (n, n_features)
-            In the precision of the source; float64 for ``"replicas"`` alone.
+            In the precision of the source; float64 if ``"replicas"`` is the only view.
 
         Raises
         ------
@@ -753,7 +753,7 @@ def _settings(document: dict[str, Any], mapping: BaseLabelMapping) -> ModelSetti
 
 
 def plain_values(owner: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters as JSON values, or say which cannot be one.
+    """Return parameters as JSON values; an error names one that cannot be.
 
     Parameters
     ----------
@@ -810,7 +810,7 @@ def _classes_document(classes: Any) -> dict[str, Any]:
 
 
 def _reference(reference: SourceReference | None) -> dict[str, str]:
-    """Return where a source is found again, or say that it is not."""
+    """Return the name and SHA-256 of a source; raise an error if it has none."""
     if reference is None:
         raise ValueError(
             "the classifier was fitted with a source that did not come from a "

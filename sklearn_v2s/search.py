@@ -52,8 +52,8 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     n_segments : list of int or "auto", default=None
         The same.
     max_epochs : list of int, default=None
-        The same: ``[0, 5]`` lets the data say whether a trained perturbation is better
-        than the random one; of equally good ones the first is taken.
+        The same: ``[0, 5]`` chooses between the random perturbation and a trained
+        one; of equally good ones the first is taken.
     cv : int, splitter or iterable of (train, test), default=None
         Folds, as in `sklearn.model_selection.GridSearchCV`: None takes 5, stratified.
     scoring : str, callable, list, tuple or dict, default=None
@@ -245,7 +245,7 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         # Splitters may draw: all see one draw.
         splits = list(check_cv(self.cv, y, classifier=True).split(X, y, groups))
         epochs = grid.get("max_epochs", [estimator.max_epochs])
-        # What is no number is left to the fit, which says so.
+        # A value that is no number is left to the fit, which raises an error.
         trains = not all(isinstance(n, Integral) and n == 0 for n in epochs)
         given = estimator.memory
         if given is None:

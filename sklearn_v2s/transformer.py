@@ -22,7 +22,7 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     """Turn time series into outputs of a frozen speech model.
 
     Each series is placed in the source's waveform, a random perturbation is added, and
-    the source outputs of all views are returned side by side. Nothing is trained: use
+    the source outputs of all views are returned as columns. Nothing is trained: use
     `V2SClassifier` for a learned perturbation, and this for features in a pipeline.
 
     Parameters

@@ -55,3 +55,12 @@ def forget_sources(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr(registry, "_LOADED", {})
 
     return forget
+
+
+@pytest.fixture
+def ship_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Return a function that makes a folder that of the shipped checkpoints.
+
+    The folder of an installation does not change, so that it has no public name.
+    """
+    return lambda folder: monkeypatch.setattr(registry, "_CHECKPOINTS", folder)

@@ -86,7 +86,7 @@ def normalised(estimator: Any, X: Any) -> np.ndarray:
 
 
 def fixed_features(estimator: Any, X: Any) -> np.ndarray:
-    """Return the features of the views that no training changes, side by side."""
+    """Return the features of the views that no training changes, as columns."""
     model, series = estimator.model_, normalised(estimator, X)
     parts = [
         model.view_features(name, series, torch.device("cpu"))

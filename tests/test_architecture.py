@@ -13,7 +13,7 @@ import sklearn_v2s
 from sklearn_v2s.runtime.moved_modules import MOVED, MOVED_NAMES
 
 ROOT = Path(sklearn_v2s.__file__).parent
-#: Rooms from the lowest floor to the highest; those of one line stand side by side.
+#: Rooms from the lowest floor to the highest; those of one line are level.
 FLOORS = (
     ("runtime",),
     ("series",),
@@ -125,11 +125,3 @@ def test_names_that_moved_are_still_there(module: str, name: str) -> None:
     assert moved is getattr(importlib.import_module(new_module), new_name)
     with pytest.raises(AttributeError, match="no attribute 'NeverThere'"):
         importlib.import_module(module).NeverThere  # noqa: B018 the access is the test
-
-
-def test_a_function_that_moved_is_still_there() -> None:
-    from sklearn_v2s.pretraining.source_logits import save_source_logits
-    from sklearn_v2s.sources import logits
-
-    with pytest.warns(FutureWarning, match="save_source_logits has moved"):
-        assert logits.save_source_logits is save_source_logits

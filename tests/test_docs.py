@@ -121,7 +121,7 @@ def test_every_page_stands_in_a_table_of_contents(path):
         text = page.read_text(encoding="utf-8")
         for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.M | re.S):
             for line in filter(None, block.splitlines()):
-                # A page alone, or behind a title; from here, or from the top.
+                # A page by itself, or after a title; from here, or from the top.
                 entry = re.sub(r"^.*<(.*)>$", r"\1", line)
                 folder = DOCS if entry.startswith("/") else page.parent
                 listed |= {

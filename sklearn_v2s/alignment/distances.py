@@ -190,7 +190,7 @@ def risk_bound(source_loss: float, n_classes: int, w1: float) -> float:
     """Return the bound of the paper's Theorem 1.
 
     It does not certify anything: the lemma behind it is false as stated, and a bound
-    above `LARGEST_RISK`, the largest risk that there is, says nothing. See
+    above `LARGEST_RISK`, the largest possible risk, is vacuous. See
     ``docs/alignment.md``.
 
     Parameters
@@ -388,8 +388,9 @@ def rank_sources(
 ) -> list[SourceRank]:
     """Rank source models for a data set by the distance, as in the paper's Table 3.
 
-    Logits of different sources live in different spaces: a source that speaks softly is
-    near to everything. Where labels allow it, compare cross-validated accuracy.
+    Logits of different sources live in different spaces: a source with small
+    logits is close to everything. Where labels allow it, compare cross-validated
+    accuracy.
 
     Parameters
     ----------
@@ -400,8 +401,8 @@ def rank_sources(
     sources : str or sequence of str, default=("attrnn", "unet-attrnn", "wavebank")
         Names or checkpoint paths with logits of speech kept beside them.
     estimator : V2SClassifier, default=None
-        Is cloned and fitted with each source; None takes the defaults with the view
-        ``"replicas"`` alone.
+        Is cloned and fitted with each source; None takes the defaults with only the
+        view ``"replicas"``.
     source_logits : dict of str to SourceLogits, default=None
         Logits of speech by source, where none are kept with it.
     random_state : int, RandomState instance or None, default=0

@@ -175,7 +175,7 @@ def run_accuracy(
     Raises
     ------
     ValueError
-        If a method is unknown, nothing is asked for, or `output` is another table.
+        If a method is unknown, no run is selected, or `output` is another table.
 
     Examples
     --------

@@ -130,8 +130,8 @@ class CalibratedHead:
         Fitted, with `decision_function`; it is cloned for the folds.
     n_folds : int, default=5
         Folds, fewer where all classes have fewer series. A class of one series is
-        absent from the training side of one fold: there its score is -1, as a ridge
-        that has only seen other classes would say, and its series is left out.
+        absent from the training side of one fold: there its score is -1, as that of
+        a ridge fitted to other classes only would be, and its series is left out.
     random_state : int, default=0
         Of the folds.
 
@@ -208,7 +208,7 @@ class CalibratedHead:
             seen = np.unique(codes[train])
             if len(seen) < 2:
                 continue
-            # A class that the training side has not tells nothing of the head.
+            # Scores of a class without training rows do not depend on the head.
             test = ~train & np.isin(codes, seen)
             if test.any():
                 head = clone(self.head).fit(features[train], y[train])

@@ -45,7 +45,7 @@ class PeakMemory:
     """Resident memory beyond what the process held when this object was made.
 
     Memory that one run leaves to the allocator counts for the next run too, and so does
-    an earlier peak where the system has no way to forget it: such figures are too high.
+    an earlier peak where the system cannot reset it: such figures are too high.
     A process that releases what it held before has figures that are too low. For an
     exact one, give the run a process of its own.
 

@@ -28,7 +28,7 @@ V2S_SETTINGS: dict[str, dict[str, Any]] = {
     # The placed series without a perturbation:
     "v2s-attrnn": {"views": ["replicas", "tone"]},
     "v2s-wavebank": {"views": ["wave", "slope"]},
-    # A ridge over the source outputs for the placed series alone.
+    # A ridge over the source outputs for the placed series, without a perturbation.
     "linear-probe": {"views": "replicas", "init_scale": 0.0},
 }
 
@@ -133,7 +133,7 @@ def _registered() -> dict[str, Method]:
         Method(
             "multirocket-hydra", _rocket("MultiRocketHydraClassifier"), "calibrated", 10
         ),
-        # One neighbour votes with 0 and 1, which predict says already.
+        # One neighbour gives probabilities of 0 and 1, no more than predict does.
         Method("1nn-dtw", _dtw, "predicted", uses_seed=False),
         Method("majority", _majority, uses_seed=False),
     ]

@@ -218,8 +218,9 @@ beyond imports and data, on any dataset.
 
 Classifiers that only have decision scores, as the ridge heads of the ROCKET family,
 get their log-loss and ECE from a softmax of these scores with a temperature fitted by
-cross-validation on the training part; their predictions are unchanged. `1nn-dtw` says 0
-or 1, and its log-loss means little. ECE: top label, 15 bins of equal width."""
+cross-validation on the training part; their predictions are unchanged. `1nn-dtw` gives
+probabilities of 0 and 1, so that its log-loss means little. ECE: top label, 15 bins of
+equal width."""
 
 
 def _markdown(

@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Such as head, which has seen enough. Nobody is left to be told, not even by
-        # Python, which would flush what there is at its end.
+        # The reader closed the pipe, as head does. Python would flush the rest at exit
+        # and print an error: it goes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
     except (ValueError, OSError, ImportError) as error:

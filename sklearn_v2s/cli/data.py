@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands are told which series to read, and how they show progress."""
+"""Options of commands for the series to read, and progress bars."""
 
 import argparse
 from pathlib import Path
@@ -24,14 +24,14 @@ DATA_HELP = (
 
 
 def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
-    """Add the options that say where a named dataset is found.
+    """Add the options for named datasets: folder, part, download.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
         Of a command.
     split : {"train", "test"}
-        Part of a named dataset that the command takes unless told otherwise.
+        Part of a named dataset that the command takes by default.
     """
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -92,7 +92,7 @@ def read_data(
     labelled: bool,
     labels: Path | None = None,
 ) -> tuple[Any, np.ndarray | None]:
-    """Read the series that a command was told to.
+    """Read the series that a command was given.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ examples:
 _EVALUATE_EXAMPLES = """\
 tables:
   .csv, .tsv and two-dimensional .npy files hold a label and a series in each row, as
-  the UCR archive does; with --labels FILE they hold series alone.
+  the UCR archive does; with --labels FILE they hold series only.
 
 examples:
   v2s evaluate gunpoint.safetensors GunPoint
@@ -54,7 +54,7 @@ examples:
 
 _EXPLAIN_EXAMPLES = """\
 tables:
-  as for 'v2s predict': series alone, or with --labelled a label in front.
+  as for 'v2s predict': tables of series only, or with --labelled a label first.
 
 examples:
   v2s explain gunpoint.safetensors GunPoint --row 3 --output why.png
@@ -217,7 +217,7 @@ def predict_proba(classifier: "V2SClassifier", X: Any, quiet: bool) -> np.ndarra
             chunk = X[start : start + _CHUNK]
             parts.append(classifier.predict_proba(chunk))
             bar.update(len(chunk))
-    # Without any series the classifier says what is wrong.
+    # Without any series the classifier raises an error with the reason.
     return np.concatenate(parts) if parts else classifier.predict_proba(X)
 
 

@@ -83,7 +83,7 @@ def _number_or_word(number: type, words: Container[str]) -> Callable[[str], Any]
     return read
 
 
-# Beside what the constraints say: an option has these settings of argparse too.
+# Settings of argparse that do not follow from the constraints.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "source": {"type": _source, "metavar": "NAME"},
     "wave_source": {"metavar": "NAME"},
@@ -94,7 +94,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def _parameter_texts() -> dict[str, str]:
-    """Return what the docstring of the classifier says of each parameter."""
+    """Return the docstring's description of each parameter of the classifier."""
     docstring = V2SClassifier.__doc__ or ""  # python -OO takes docstrings out
     section = re.split(r"\n    (?:Parameters|Attributes)\n    -+\n", docstring)
     entries = re.findall(r"^    (\w+) : .*\n((?:        .*\n)+)", section[1], re.M)
@@ -102,7 +102,7 @@ def _parameter_texts() -> dict[str, str]:
 
 
 def _settings_of(name: str) -> dict[str, Any]:
-    """Return what argparse is to know of the option of a parameter."""
+    """Return the settings of argparse for the option of a parameter."""
     constraints = V2SClassifier._parameter_constraints[name]
     if constraints == ["boolean"]:
         return {"action": argparse.BooleanOptionalAction}
@@ -119,7 +119,7 @@ def _settings_of(name: str) -> dict[str, Any]:
         settings["type"] = _number_or_word(number, words) if words else number
         settings["metavar"] = "N" if number is int else "X"
     elif words:
-        # None is the default of class weights; only normalization means it by a word.
+        # None is the default of class weights; only normalization has it as a choice.
         may_be_none = name == "normalization"
         settings["choices"] = [*words, _NONE] if may_be_none else words
     return settings | _SETTINGS.get(name, {})

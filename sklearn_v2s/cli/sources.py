@@ -171,7 +171,7 @@ def _evaluate_source(options: argparse.Namespace) -> int:
             else f"counted as {result.unknown_class!r}"
         )
         words = ", ".join(result.unknown_words)
-        print(f"words that the source does not know: {words}; {done}")
+        print(f"words that are no source classes: {words}; {done}")
     print(f"accuracy: {result.accuracy:.4f} ({result.n_right}/{result.n_clips})")
     return 0
 

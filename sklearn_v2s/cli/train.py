@@ -46,18 +46,19 @@ _OF_TRAINING = (
 _EPILOG = """\
 tables:
   .csv, .tsv and two-dimensional .npy files hold a label and a series in each row, as
-  the UCR archive does; with --labels FILE they hold series alone. Three-dimensional
+  the UCR archive does; with --labels FILE they hold series only. Three-dimensional
   .npy files (series, channels, time points) need --labels.
 
 checkpoints:
   With --checkpoint-every N the classifier is written after each N epochs, together with
-  NAME.state.safetensors, from which the same command with --resume goes on: it ends in
+  NAME.state.safetensors, from which the same command with --resume continues: it gives
   the same numbers as a training that was never interrupted.
 
 the original command line:
   --dataset, --net, --mapping, --seg, --eps, --per and --dr (in tenths) mean what they
-  meant there. --mod takes the preset 'paper' unless --preset says otherwise: 0 one
-  source word for each class, 1 many, 2 many, and the source is trained too.
+  meant there. --mod implies the preset 'paper' unless --preset is given: 0 one
+  source class for each target class, 1 many, 2 many, and a copy of the source is
+  fine-tuned.
 
 examples:
   v2s train --dataset GunPoint --output gunpoint.safetensors

@@ -60,7 +60,7 @@ def load_file(
     ImportError
         If aeon is needed and missing.
     ValueError
-        If the file is of another kind, is not what its name says, or seems to have
+        If the file is of another kind, does not match its suffix, or seems to have
         values of a series where labels are expected.
 
     Examples
@@ -141,7 +141,7 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def aeon_datasets() -> Any:
-    """Return aeon's module of loaders, or say how to install it."""
+    """Return aeon's module of loaders; the error says how to install it."""
     try:
         from aeon import datasets
     except ImportError as error:
@@ -182,7 +182,7 @@ def _read_table(
     n_before = int(labelled)
     empty_cell = re.compile(f"(^|{delimiter}) *({delimiter}|$)")
     with open(path, encoding=_ENCODING) as stream:
-        # loadtxt would read the columns that it is told to and ignore all others.
+        # loadtxt would read the columns that it is given and ignore all others.
         counts, has_empty_cells = [], False
         for number, line in enumerate(stream, start=1):
             if line.strip():

@@ -98,8 +98,8 @@ def load_dataset(
         Official part.
     folder : path-like, default=None
         Holds ``<name>/<name>_TRAIN.tsv`` (label first, tab separated) or ``.ts``
-        files, which aeon reads; ``.tsv`` is taken where both are there. None asks
-        aeon for the dataset: one that is bundled with aeon, one in aeon's cache, or a
+        files, which aeon reads; ``.tsv`` is taken where both are there. None loads
+        the dataset by aeon: one that is bundled with aeon, one in aeon's cache, or a
         download into that cache.
 
     Returns

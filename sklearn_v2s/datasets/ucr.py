@@ -135,7 +135,7 @@ def _places(folder: str | os.PathLike[str] | None) -> dict[str, Path]:
     aeon = find_spec("aeon")
     if aeon is not None and aeon.origin is not None:
         places["aeon, bundled"] = Path(aeon.origin).parent / "datasets" / "data"
-        # The folder into which aeon downloads; asked here, for aeon would make it.
+        # The folder into which aeon downloads. aeon's own function would create it.
         cached = os.environ.get("AEON_DATA", os.path.join("~", "aeon_data"))
         places["aeon, downloaded"] = Path(cached).expanduser()
     return places

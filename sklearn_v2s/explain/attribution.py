@@ -227,5 +227,5 @@ def _gradient(
     centred = series.detach() - series.detach().mean(2, keepdim=True)
     # What a shorter series was padded with is no part of it.
     values = (slope * centred)[0, :, : row.shape[-1]].double().numpy()
-    # Through a spectrogram, the slopes of neighbours alternate; alone they tell little.
+    # Through a spectrogram, the slopes of neighbours alternate in sign.
     return uniform_filter1d(values, size, mode="nearest"), tuple(differentiable.held)

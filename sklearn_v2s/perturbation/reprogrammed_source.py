@@ -70,7 +70,7 @@ class ReprogrammedSource(nn.Module):
     torch.Size([2, 1, 43])
     """
 
-    # A module of the user's may have any attributes beside those of the contract.
+    # A module of the user's may have any attributes besides those of the contract.
     source: Any
     _spectra: Tensor | None
 
@@ -202,18 +202,18 @@ class ReprogrammedSource(nn.Module):
         return spectra
 
     def identity(self, by_content: bool = False) -> dict[str, Any] | None:
-        """Return all that the outputs depend on, beside the series.
+        """Return all that the outputs depend on, besides the series.
 
         Parameters
         ----------
         by_content : bool, default=False
-            Tell a source without a SHA-256 by its type and weights: enough where all
-            sources are copies of one module.
+            Identify a source without a SHA-256 by its type and weights: enough where
+            all sources are copies of one module.
 
         Returns
         -------
         dict or None
-            None where the source cannot be told.
+            None where the source cannot be identified.
         """
         reference = getattr(self.source, "reference", None)
         if self.owns_source or (reference is None and not by_content):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients from values alone, and the few coefficients that they are for."""
+"""Gradients estimated from values, for a few coefficients of a perturbation."""
 
 from collections.abc import Callable
 

@@ -19,7 +19,7 @@ class Placement(Protocol):
 
 @runtime_checkable
 class MaskedPlacement(Placement, Protocol):
-    """A placement that leaves the same samples of every waveform silent."""
+    """A placement that leaves the same samples of every waveform zero."""
 
     def mask(self) -> Tensor:
         """Return a boolean tensor (input_length,), True where no series is placed."""

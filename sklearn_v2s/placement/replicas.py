@@ -17,7 +17,7 @@ _AUTO_SEGMENTS = 8
 
 
 class ReplicaPlacement:
-    """Put replicas of a series into silence, at equal intervals from the beginning.
+    """Put replicas of a series into zeros, at equal intervals from the beginning.
 
     Several channels share the second: channel ``c`` of ``C`` has the samples from
     ``c * (input_length // C)`` on and is placed there by the same rule. So all

@@ -319,7 +319,7 @@ class V2SExplanationDisplay:
 
     @staticmethod
     def _draw_scale(axes: Any, image: Any, label: str) -> None:
-        """Draw a colour bar beside the axes, which keep their width."""
+        """Draw a colour bar next to the axes, which keep their width."""
         beside = axes.inset_axes((1.01, 0.0, 0.015, 1.0))
         axes.figure.colorbar(image, cax=beside, label=label)
 

@@ -31,6 +31,10 @@ MOVED_NAMES = {
         "sklearn_v2s.label_mapping",
         "BaseSourceClassMapping",
     ),
+    ("sklearn_v2s.sources.logits", "save_source_logits"): (
+        "sklearn_v2s.pretraining.source_logits",
+        "save_source_logits",
+    ),
 }
 
 

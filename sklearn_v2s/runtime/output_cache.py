@@ -34,8 +34,8 @@ def cached(
     memory : str, object with the interface of joblib.Memory, OutputMemo or None
         The cache; None caches nothing.
     identity : dict or None
-        All that the result depends on beside the series. None means that it is not
-        known: nothing is cached then.
+        All that the result depends on besides the series. None, where this is not
+        known, caches nothing.
     series : ndarray of shape (n, n_channels, n_timepoints)
         Normalised series.
     device : torch.device
@@ -115,7 +115,7 @@ class OutputMemo:
         Parameters
         ----------
         key : str
-            What the result depends on beside the series.
+            What the result depends on besides the series.
         series : ndarray of shape (n, n_channels, n_timepoints)
             Normalised series.
         compute : callable

@@ -151,7 +151,7 @@ class _Parts(torch.autograd.Function):
                 [value for value in own if value.requires_grad],
                 of_outputs,
                 materialize_grads=True,
-                # For whoever asked for the graph of all to be kept.
+                # The caller may have asked for the whole graph to be kept.
                 retain_graph=True,
             )
 

@@ -30,7 +30,7 @@ def _is_ragged(X: Any) -> bool:
     shapes = {_as_array(series).shape for series in X}
     if () in shapes and len(shapes) > 1:
         raise ValueError(
-            "X holds series and single values side by side; every element of a list "
+            "X mixes series and single values; every element of a list "
             "must be a series of shape (n_timepoints,) or (n_channels, n_timepoints)."
         )
     return len(shapes) > 1

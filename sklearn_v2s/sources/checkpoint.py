@@ -98,7 +98,7 @@ _HEADER = ("architecture", "front_end", "classes", "card")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or does not fit what it says it is."""
+    """A checkpoint is damaged, or its tensors do not fit its header."""
 
 
 def save_checkpoint(
@@ -164,7 +164,7 @@ def load_checkpoint(
     ------
     CheckpointError
         If a byte was changed, the file was cut off, its SHA-256 is not the one asked
-        for, its header is not that of a source model this version knows, or its tensors
+        for, its header is not that of a source model of this version, or its tensors
         do not have the shapes of its architecture.
     FileNotFoundError
         If there is no such file.
@@ -189,13 +189,13 @@ def load_checkpoint(
     if architecture not in ARCHITECTURES:
         raise CheckpointError(
             f"checkpoint {path} has the architecture {architecture!r}; this version "
-            f"knows {sorted(ARCHITECTURES)}. Update sklearn-v2s."
+            f"has {sorted(ARCHITECTURES)}. Update sklearn-v2s."
         )
     try:
         front_end = ARCHITECTURES[architecture].front_end(**header["front_end"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint {path} has a front end that this version does not know "
+            f"checkpoint {path} has a front end that this version does not have "
             f"({error}). Update sklearn-v2s."
         ) from error
     # Building draws random weights that the checkpoint replaces at once; torch's

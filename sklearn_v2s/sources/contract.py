@@ -310,7 +310,7 @@ def _probe(
             raise SourceContractError(
                 f"source {name}: {label} must be finite, got NaN or infinity."
             )
-    # Logits may depend on trainable weights and yet not on the waveform: ask for the
+    # Logits may depend on trainable weights and yet not on the waveform: compute the
     # gradient itself.
     gradient = None
     if logits.requires_grad:

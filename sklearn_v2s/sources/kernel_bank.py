@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel bank: a front end that reads the waveform itself, at many time scales.
 
-A log-mel front end forgets the shape of anything that is shorter than its window. A
+A log-mel front end loses the shape of anything that is shorter than its window. A
 bank of short kernels, applied at dilations 1, 2, 4, ..., keeps it. Convolution is
 linear: the responses to a sum of two waveforms are the sum of their responses.
 """
@@ -152,7 +152,7 @@ class KernelBankFrontEnd(nn.Module):
         waveform : Tensor of shape (batch, n_samples)
             Of any length; silence is assumed before and after. The response at a
             sample depends on the ``(kernel_length - 1) * dilation + 1`` samples around
-            it alone, so that a part of the second may be read by itself.
+            it, so that a part of the second may be computed by itself.
         dilation : int
             Distance of two taps, in samples.
         stride : int, default=1
@@ -268,7 +268,7 @@ class KernelBankFrontEnd(nn.Module):
             patches = clips.gather(1, positions.flatten(1)).reshape(-1, len(taps))
             patches = patches - patches.mean(1, keepdim=True)
             strength = patches.norm(dim=1)
-            # Silence between words would teach noise.
+            # Patches of the silence between words would be noise.
             found.append(patches[strength > strength.quantile(_QUIET_SHARE)])
         patches = torch.cat(found)
         if len(patches) < config.n_kernels:

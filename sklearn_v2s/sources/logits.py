@@ -6,15 +6,14 @@ hundred rows are shipped with each checkpoint, so that no user needs a corpus.
 """
 
 import os
-import warnings
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from sklearn_v2s.runtime.moved_modules import moved_name
 from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
@@ -30,15 +29,7 @@ _SUFFIX = "-logits.safetensors"
 
 
 def __getattr__(name: str) -> Any:
-    if name != "save_source_logits":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = "sklearn_v2s.pretraining.source_logits"
-    warnings.warn(
-        f"save_source_logits has moved to {new}; the old place goes with release 0.3.",
-        FutureWarning,
-        stacklevel=2,
-    )
-    return import_module(new).save_source_logits
+    return moved_name(__name__, name)
 
 
 @dataclass(frozen=True)

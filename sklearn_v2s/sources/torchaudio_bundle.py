@@ -95,7 +95,7 @@ def _import_torchaudio() -> Any:
     try:
         import torchaudio
     except (ImportError, OSError, RuntimeError) as error:
-        # Its library loads only beside the torch that it was built for.
+        # Its library loads only with the torch that it was built for.
         raise ImportError(
             f"a source 'torchaudio:...' needs torchaudio, which does not load here "
             f'({error}). Install the pair that fits: pip install "sklearn-v2s[audio]"'
@@ -308,7 +308,7 @@ def read_bundle(source: str, path: Path) -> SourceModel:
         TypeError,
         ValueError,
     ) as error:
-        # Not torch's own words: they advise to unpickle what was refused.
+        # Not torch's own message, which advises unpickling what was refused.
         raise CheckpointError(
             f"{path} does not hold the weights of {source!r} "
             f"({type(error).__name__}). Delete it and get it again with "
@@ -326,8 +326,8 @@ def read_bundle(source: str, path: Path) -> SourceModel:
 
 def _labels(bundle: Any) -> tuple[str, ...]:
     """Return the characters of a model for recognition, without the blank."""
-    # The aligner among them offers a star for everything else, of which the network
-    # knows nothing.
+    # The aligner among them adds a star for everything else, which the network does not
+    # output.
     return tuple(getattr(bundle, "_labels", ()))
 
 

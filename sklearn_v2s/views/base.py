@@ -19,7 +19,7 @@ class View(ABC):
     Attributes
     ----------
     block_sizes : list of int
-        Numbers of features that belong together, side by side.
+        Numbers of neighbouring columns of the features that form a block.
     """
 
     block_sizes: list[int]
@@ -74,7 +74,7 @@ class View(ABC):
         """Return what `features` does, not cached."""
 
     def identity(self) -> dict[str, Any] | None:
-        """Return all that the features depend on, beside the series.
+        """Return all that the features depend on, besides the series.
 
         Returns
         -------

@@ -19,7 +19,7 @@ __all__ = [
 
 # Thresholds of each kernel at each dilation.
 N_THRESHOLDS = 4
-# Values side by side that torch wants for its quick reductions.
+# Contiguous values that torch needs for its fast, vectorised reductions.
 FULL_VECTORS = 32
 # Parts of the series in which the first threshold is counted by itself.
 _N_SEGMENTS = 4
@@ -103,7 +103,7 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     Parameters
     ----------
     responses : Tensor of shape (k, n_timepoints, batch)
-        Of each kernel at each time point. With the series side by side, vectors of a
+        Of each kernel at each time point. With the series as columns, vectors of a
         CPU are full whatever the length of the series.
     thresholds : Tensor of shape (N_THRESHOLDS, k)
         Of each kernel.
@@ -128,7 +128,7 @@ def pool_responses(responses: Tensor, thresholds: Tensor) -> PooledResponses:
     [(2, 336), (2, 336), (2, 168), (2, 168)]
     """
     n_kernels, n_timepoints, batch = responses.shape
-    # Zeros and ones as floats in one buffer: several times quicker on a CPU than
+    # Zeros and ones as floats in one buffer: several times faster on a CPU than
     # tensors of booleans, and their sums are exact.
     above = torch.empty_like(responses)
     ppv = responses.new_empty(N_THRESHOLDS, n_kernels, batch)

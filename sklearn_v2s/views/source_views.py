@@ -32,7 +32,7 @@ def read_outputs(
         Which of them.
     mean_logits : bool, default=False
         Take the mean of the logits over the G perturbations, (n, K), as mappings of
-        source classes need it; otherwise the G stand side by side.
+        source classes need it; otherwise the G are concatenated.
 
     Returns
     -------

@@ -39,8 +39,8 @@ class WaveView(View):
     """The series as the waveform itself, read by the kernels of a kernel bank.
 
     The paper's placement with one replica and no perturbation: the series stands at the
-    beginning of the second, silence follows. The responses at the samples where the
-    series sits depend on it alone, so that only these are computed. Thresholds are
+    beginning of the second, zeros follow. The responses at the samples where the
+    series sits depend on nothing else, so that only these are computed. Thresholds are
     quantiles of the responses to some of the training series; labels are not used.
 
     Parameters
@@ -240,10 +240,10 @@ def _batch_size(n_samples: int, device: torch.device) -> int:
 
 
 def _padded_batch(waveforms: Tensor, size: int) -> Tensor:
-    """Return waveforms as columns, padded with silent ones.
+    """Return waveforms as columns, padded with zeros.
 
     Batches have one size: the features of a series must not depend, not even by
-    rounding, on how many others stand beside it.
+    rounding, on how many others are in the batch.
     """
     return functional.pad(waveforms.T, (0, size - len(waveforms))).contiguous()
 

@@ -20,6 +20,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 
+import sklearn_v2s
 from sklearn_v2s import V2SClassifier, cli
 from sklearn_v2s.alignment import (
     LARGEST_RISK,
@@ -31,11 +32,11 @@ from sklearn_v2s.alignment import (
     wasserstein1,
 )
 from sklearn_v2s.pretraining.source_logits import save_source_logits
-from sklearn_v2s.sources import CheckpointError, load_source, registry
+from sklearn_v2s.sources import CheckpointError, load_source
 from sklearn_v2s.sources.logits import SourceLogits, load_source_logits
 from tests.small import WORDS, make_classifier, make_series
 
-CHECKPOINTS = registry._CHECKPOINTS
+CHECKPOINTS = Path(sklearn_v2s.__file__).parent / "sources" / "checkpoints"
 
 
 def clouds(seed=0, n=30, m=30, d=5):
@@ -153,7 +154,7 @@ def test_logits_of_different_sources_have_no_distance():
     paper = V2SClassifier.from_paper(max_epochs=1, random_state=0)
     with pytest.raises(ValueError, match=message):
         paper.set_params(callbacks=[AlignmentCallback("wavebank")]).fit(X, y)
-    # Of logits without a card nobody knows.
+    # Of logits without a card it is unknown.
     assert alignment_scores(classifier, X, other.logits).n_source == 400
 
 
@@ -271,7 +272,7 @@ def test_shipped_logits_fit_their_checkpoint(name):
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Five clips of each of three words; the source knows the first two."""
+    """Five clips of each of three words; the first two are source classes."""
     rng = np.random.default_rng(0)
     for word in ("cat", "happy", "xylophone"):
         folder = tmp_path / "words" / word

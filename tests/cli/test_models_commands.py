@@ -153,7 +153,7 @@ def test_train_predict_evaluate(
     numbers = np.array(rows[1:], dtype=float)
     assert_array_equal(numbers[:, 0], np.arange(30))
     assert_array_equal(numbers[:, 1], expected.predict(X))
-    # In float32 a sum depends on how many series are heard together.
+    # In float32 a sum depends on how many series are in a batch.
     assert_allclose(numbers[:, 2:], proba, atol=1e-4)
     code, printed, _ = v2s("evaluate", output, f"test{suffix}", "--json")
     assert code == 0

@@ -21,16 +21,16 @@ from sklearn_v2s.sources import (
     load_checkpoint,
     load_source,
     register_source,
-    registry,
     save_checkpoint,
 )
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
+from sklearn_v2s.sources.registry import shipped_checkpoint
 
 WORDS = ("unknown/silence", "go", "stop", "wow")
 
 
 class Levels(nn.Module):
-    """Names a clip after its mean level, so that a test knows the answer."""
+    """Names a clip after its mean level, so that the right class is known."""
 
     sample_rate = 16000
     input_length = 16000
@@ -67,7 +67,11 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkpoints(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ship_from: Callable[[Path], None],
+) -> Path:
     """A package that ships one checkpoint, and an empty cache."""
     folder = tmp_path / "checkpoints"
     with torch.random.fork_rng():
@@ -80,7 +84,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sha256 = save_checkpoint(folder / "tiny.safetensors", source, card)
     entry = {"file": "tiny.safetensors", "sha256": sha256, "description": "a test"}
     (folder / "manifest.json").write_text(json.dumps({"tiny": entry}))
-    monkeypatch.setattr(registry, "_CHECKPOINTS", folder)
+    ship_from(folder)
     monkeypatch.setenv("SKLEARN_V2S_CACHE", str(tmp_path / "cache"))
     return folder
 
@@ -135,7 +139,7 @@ def test_list(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output, errors = run(capsys, "list")
     assert (code, errors) == (0, "")
     shipped, published = output.split("attrnn-gsc: ")
-    sha256 = registry.shipped_checkpoint("tiny")[1]
+    sha256 = shipped_checkpoint("tiny")[1]
     size = (checkpoints / "tiny.safetensors").stat().st_size
     assert shipped.splitlines() == [
         "tiny: a test",
@@ -175,7 +179,7 @@ def test_list_leaves_out_what_is_no_file(
 
 
 def test_verify(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sha256 = registry.shipped_checkpoint("tiny")[1]
+    sha256 = shipped_checkpoint("tiny")[1]
     for names in ([], ["tiny"]):
         code, output, _ = run(capsys, "verify", *names)
         assert (code, output) == (0, f"tiny: ok, SHA-256 {sha256}\n")
@@ -229,7 +233,7 @@ def test_evaluate_a_checkpoint(
     assert (code, errors) == (0, "")
     expected = evaluate_source("tiny", corpus)
     assert output.splitlines() == [
-        "words that the source does not know: left, up; counted as 'unknown/silence'",
+        "words that are no source classes: left, up; counted as 'unknown/silence'",
         f"accuracy: {expected.accuracy:.4f} ({expected.n_right}/8)",
     ]
     _, output, _ = run(
@@ -248,7 +252,7 @@ def test_evaluate_says_what_was_left_out(
     register_source("mine", lambda: Levels(("up", "go", "stop")))
     _, output, _ = run(capsys, "evaluate", "mine", "--corpus", corpus)
     assert output.splitlines() == [
-        "words that the source does not know: left; left out, 2 clips",
+        "words that are no source classes: left; left out, 2 clips",
         "accuracy: 0.6667 (4/6)",
     ]
 

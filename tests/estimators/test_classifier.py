@@ -107,10 +107,10 @@ def test_each_of_several_channels_is_heard_in_its_own_place(make):
         changed = X.copy()
         changed[:, channel] += 1.0
         parts = (fitted.reprogram(changed) != fitted.reprogram(X)).any(axis=(0, 1))
-        heard = np.flatnonzero(parts)
+        changed = np.flatnonzero(parts)
         start = channel * (400 // 3)
-        assert heard[0] == start
-        assert heard[-1] < start + 400 // 3
+        assert changed[0] == start
+        assert changed[-1] < start + 400 // 3
         assert not np.array_equal(
             fitted.predict_proba(changed), fitted.predict_proba(X)
         )
@@ -326,11 +326,11 @@ def test_probabilities_predictions_and_decisions_agree(make, mapping, n_classes)
 def test_probabilities_do_not_depend_on_the_neighbours(make):
     X, y = make_series()
     fitted = make(precision="float64").fit(X, y)
-    alone = np.vstack([fitted.predict_proba(series[None]) for series in X])
-    assert_allclose(alone, fitted.predict_proba(X), rtol=1e-9)
+    one_by_one = np.vstack([fitted.predict_proba(series[None]) for series in X])
+    assert_allclose(one_by_one, fitted.predict_proba(X), rtol=1e-9)
 
 
-# --- what the source hears and says --------------------------------------------------
+# --- inputs and outputs of the source ------------------------------------------------
 
 
 @pytest.mark.parametrize("normalization", ["global", "series", None])

@@ -128,9 +128,9 @@ def test_the_source_is_bit_identical_after_fit(tiny_source, train_gain):
     X, y = make_series()
     classifier = make_classifier(tiny_source, train_gain=train_gain)
     classifier.fit(X, y).partial_fit(X, y)
-    heard = classifier.model_.reprogrammed.source
-    assert heard is not tiny_source
-    for source in (tiny_source, heard):
+    used = classifier.model_.reprogrammed.source
+    assert used is not tiny_source
+    for source in (tiny_source, used):
         assert source.state_dict().keys() == before.keys()
         for name, tensor in source.state_dict().items():
             assert torch.equal(tensor, before[name]), name

@@ -55,21 +55,21 @@ def client():
 
 
 def test_a_grid_search_on_two_workers_equals_one_in_this_process(client):
-    alone = search(n_jobs=1)
+    local = search(n_jobs=1)
     with joblib.parallel_config(backend="dask"):
         spread = search()
     for metric in ("accuracy", "likelihood"):
         for split in (0, 1):
             column = f"split{split}_test_{metric}"
-            assert_array_equal(spread.cv_results_[column], alone.cv_results_[column])
+            assert_array_equal(spread.cv_results_[column], local.cv_results_[column])
     # The settings do differ, or equal scores would say nothing.
-    assert len(set(alone.cv_results_["split0_test_likelihood"])) == 4
-    assert spread.best_params_ == alone.best_params_
+    assert len(set(local.cv_results_["split0_test_likelihood"])) == 4
+    assert spread.best_params_ == local.best_params_
     X, _ = make_series(n=36)
-    assert_array_equal(spread.predict_proba(X), alone.predict_proba(X))
+    assert_array_equal(spread.predict_proba(X), local.predict_proba(X))
 
     columns = [f"split{split}_test_process" for split in (0, 1)]
-    here = {process for name in columns for process in alone.cv_results_[name]}
+    here = {process for name in columns for process in local.cv_results_[name]}
     assert here == {os.getpid()}
     there = {process for name in columns for process in spread.cv_results_[name]}
     # Two workers took part, unless one of them was quick enough for all.

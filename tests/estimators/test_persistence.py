@@ -45,7 +45,7 @@ MAPPINGS = ["random", "contiguous", "frequency", "iterative", "bayesian", "linea
 
 
 def write_small_checkpoint(path, seed):
-    """Write an AttRNN that hears 512 samples and knows 12 words."""
+    """Write an AttRNN that takes 512 samples and has 12 source classes."""
     front_end = FrontEndConfig(
         input_length=512, n_fft=64, hop_length=32, pad_left=16, pad_right=16, n_mels=8
     )

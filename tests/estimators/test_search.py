@@ -38,12 +38,12 @@ TIMES = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
 
 
 class Counting(TinySource):
-    """A source that counts the waveforms that it hears."""
+    """A source that counts the waveforms of its forward passes."""
 
-    heard = 0
+    waveforms = 0
 
     def forward(self, waveform):
-        Counting.heard += len(waveform)
+        Counting.waveforms += len(waveform)
         return super().forward(waveform)
 
 
@@ -123,14 +123,14 @@ def test_the_source_hears_no_series_twice(normalization, passes):
     grid = {"mapping_size": [1, 3, 5], "dropout": [0.0, 0.1, 0.4]}
     search = V2SClassifierCV(estimator, **grid, cv=FOLDS)
     # What `load_source` takes to check the contract, each time.
-    Counting.heard = 0
+    Counting.waveforms = 0
     load_source(estimator.source)
-    checks = Counting.heard
-    Counting.heard = 0
+    checks = Counting.waveforms
+    Counting.waveforms = 0
     search.fit(X, y)
     # Each fold and the refit have a mean and a scale of their own if they are global.
     n_fits = 9 * FOLDS.get_n_splits() + 1
-    assert Counting.heard == passes * len(X) + n_fits * checks
+    assert Counting.waveforms == passes * len(X) + n_fits * checks
 
 
 @pytest.mark.parametrize(

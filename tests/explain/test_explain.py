@@ -239,7 +239,7 @@ class ProbaMapping(BaseEstimator):
         return self.inner_.predict_proba(X)
 
 
-# What the source heard
+# What the source attends to
 
 
 def test_waveform_and_segments_are_what_the_source_hears(tiny_source):
@@ -385,8 +385,8 @@ def test_a_thawed_source_says_the_same():
     waveforms = torch.linspace(-1, 1, 16000).sin().repeat(2, 1)
     for name in ("attrnn", "unet-attrnn", "wavebank"):
         source = load_source(name)
-        heard = record_activations(unfrozen_copy(source), waveforms).outputs
-        for mine, theirs in zip(heard, source(waveforms), strict=True):
+        outputs = record_activations(unfrozen_copy(source), waveforms).outputs
+        for mine, theirs in zip(outputs, source(waveforms), strict=True):
             assert_allclose(
                 mine.detach().numpy(), theirs.detach().numpy(), rtol=1e-3, atol=1e-3
             )

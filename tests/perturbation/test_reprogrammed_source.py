@@ -26,7 +26,7 @@ def make_perturbation(*seeds, length=N, **parameters):
 
 
 def make_reprogrammed(*seeds, n_timepoints=30, n_segments=3, mask=False, **parameters):
-    """Return a tiny source that hears series with a perturbation, in float64."""
+    """Return a tiny source of series with a perturbation, in float64."""
     placement = ReplicaPlacement(N, 1, n_timepoints, n_segments)
     return ReprogrammedSource(
         freeze(TinySource().double()),
@@ -47,7 +47,7 @@ def random_tensor(*shape, seed=0):
 
 
 def added(perturbation, n=1):
-    """Return what is added to silence: for each group and series what it hears."""
+    """Return what is added to zeros, for each group and series."""
     with torch.no_grad():
         return perturbation(torch.zeros(n, N, dtype=torch.float64))
 
@@ -74,14 +74,14 @@ def test_equation_1_sample_by_sample(n_groups, batch, length, gain, masked, seed
         init_scale=1.0,
     )
     placed = random_tensor(batch, length, seed=seed)
-    heard = perturbation(placed)
-    assert heard.shape == (n_groups, batch, length)
+    perturbed = perturbation(placed)
+    assert perturbed.shape == (n_groups, batch, length)
     factors = perturbation.gain.tolist()
     assert factors == pytest.approx([gain] * n_groups, rel=1e-6)
-    for g, i, t in np.ndindex(*heard.shape):
+    for g, i, t in np.ndindex(*perturbed.shape):
         allowed = 1.0 if not masked or mask[t] else 0.0
         expected = factors[g] * placed[i, t] + allowed * perturbation.delta[g, t]
-        assert heard[g, i, t].item() == pytest.approx(expected.item(), abs=1e-12)
+        assert perturbed[g, i, t].item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_what_is_added_keeps_away_from_the_series():
@@ -217,10 +217,10 @@ def test_a_group_draws_the_same_whoever_stands_beside_it():
     together = make_perturbation(4, 5, 6, dropout=0.4, train_gain=True).train()
     steps = [added(together) for _ in range(3)]
     for group, seed in enumerate((4, 5, 6)):
-        alone = make_perturbation(seed, dropout=0.4, train_gain=True).train()
-        assert torch.equal(alone.delta[0], together.delta[group])
+        single_module = make_perturbation(seed, dropout=0.4, train_gain=True).train()
+        assert torch.equal(single_module.delta[0], together.delta[group])
         for step in steps:
-            assert torch.equal(added(alone)[0], step[group])
+            assert torch.equal(added(single_module)[0], step[group])
 
 
 def test_the_global_generators_are_left_alone():
@@ -257,12 +257,12 @@ def test_groups_in_one_pass_equal_separate_modules(parameters):
     assert outputs.embedding.shape == (5, 3, 10)
     (outputs.logits.square().mean((0, 2)).sum() + outputs.embedding.sum()).backward()
     for group, seed in enumerate((7, 8, 9)):
-        alone = make_reprogrammed(seed, **parameters).train()
-        single = alone(series)
+        single_module = make_reprogrammed(seed, **parameters).train()
+        single = single_module(series)
         close(outputs.logits[:, group], single.logits[:, 0])
         close(outputs.embedding[:, group], single.embedding[:, 0])
         (single.logits.square().mean() + single.embedding.sum()).backward()
-        for name, parameter in alone.perturbation.named_parameters():
+        for name, parameter in single_module.perturbation.named_parameters():
             gradient = stacked.perturbation.get_parameter(name).grad[group]
             assert gradient.any()
             close(gradient, parameter.grad[0])
@@ -279,8 +279,10 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
 
     def run_loss(module, placed):
         """Return the mean loss of each group, of placed series (G, batch, N)."""
-        heard = module.perturbation(placed)
-        logits = module.source(heard.flatten(0, 1)).logits.unflatten(0, heard.shape[:2])
+        perturbed = module.perturbation(placed)
+        logits = module.source(perturbed.flatten(0, 1)).logits.unflatten(
+            0, perturbed.shape[:2]
+        )
         scores = torch.log_softmax(logits[..., :2], dim=-1)
         own = -scores[:, torch.arange(batch), labels].mean(1)
         return own + 0.04 * module.perturbation.effective().square().sum(1)
@@ -301,9 +303,9 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
     start = copy.deepcopy(dict(stacked.perturbation.named_parameters()))
     together = train(stacked, range(3))
     for group, seed in enumerate(seeds):
-        alone = make_reprogrammed(seed, **parameters).train()
-        close(train(alone, [group])[:, 0], together[:, group])
-        for name, parameter in alone.perturbation.named_parameters():
+        single_module = make_reprogrammed(seed, **parameters).train()
+        close(train(single_module, [group])[:, 0], together[:, group])
+        for name, parameter in single_module.perturbation.named_parameters():
             close(stacked.perturbation.get_parameter(name)[group], parameter[0])
             assert not torch.equal(parameter[0], start[name][group])
 
@@ -311,9 +313,9 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
 def test_each_group_may_hear_series_of_its_own():
     perturbation = make_perturbation(0, 1, 2, input_gain=0.5)
     placed = random_tensor(3, 4, N)
-    heard = perturbation(placed)
+    perturbed = perturbation(placed)
     for group in range(3):
-        assert torch.equal(heard[group], perturbation(placed[group])[group])
+        assert torch.equal(perturbed[group], perturbation(placed[group])[group])
 
 
 # --- the source ----------------------------------------------------------------------

@@ -163,9 +163,9 @@ def test_channels_keep_to_their_share(n_timepoints):
     placement = ReplicaPlacement(400, 3, n_timepoints)
     whole = placement.place(series)
     for channel in range(3):
-        alone = torch.zeros_like(series)
-        alone[:, channel] = series[:, channel]
-        placed = placement.place(alone)
+        one_channel = torch.zeros_like(series)
+        one_channel[:, channel] = series[:, channel]
+        placed = placement.place(one_channel)
         share = slice(channel * 133, (channel + 1) * 133)
         assert torch.equal(placed[:, share], whole[:, share])
         placed[:, share] = 0

@@ -17,8 +17,8 @@ X, Y = make_series(n=24)
 
 
 @pytest.fixture
-def heard(monkeypatch):
-    """Lists how many series each pass of a source or a kernel bank hears."""
+def passes(monkeypatch):
+    """Lists the batch size of each forward pass of a source or a kernel bank."""
     passes = []
 
     def watch(owner, name, position):
@@ -39,24 +39,24 @@ def make_words(**parameters):
     return V2SClassifier.from_paper(max_epochs=0, random_state=0, **parameters)
 
 
-def test_nothing_is_kept_unless_asked_for(heard, tmp_path, monkeypatch):
+def test_nothing_is_cached_by_default(passes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         V2SClassifier(random_state=0).fit(X, Y)
-    assert len(heard) == 2 * 4
+    assert len(passes) == 2 * 4
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_heard_once_is_not_heard_again(heard, tmp_path):
+def test_a_forward_pass_is_not_computed_twice(passes, tmp_path):
     expected = V2SClassifier(random_state=0).fit(X, Y).predict_proba(X)
-    heard.clear()
+    passes.clear()
     classifier = V2SClassifier(memory=str(tmp_path), random_state=0).fit(X, Y)
     assert_array_equal(classifier.predict_proba(X), expected)
-    first = list(heard)
+    first = list(passes)
     assert [name for name, _ in first] == ["collect_outputs"] * 2 + ["compute"] * 2
     again = V2SClassifier(memory=str(tmp_path), random_state=0).fit(X, Y)
     assert_array_equal(again.predict_proba(X), expected)
-    assert heard == first
+    assert passes == first
 
 
 @pytest.mark.parametrize(
@@ -100,34 +100,34 @@ def test_a_perturbation_that_was_trained_on_is_another(tmp_path):
     assert_array_equal(trained[2], trained[0])
 
 
-def test_a_search_hears_each_part_once(heard, tmp_path):
+def test_a_search_computes_each_part_once(passes, tmp_path):
     grid = {"mapping_size": [1, 3, 5], "dropout": [0.0, 0.4]}
     plain = GridSearchCV(make_words(), grid, cv=3).fit(X, Y)
-    without = len(heard)
-    heard.clear()
+    without = len(passes)
+    passes.clear()
     memory = Memory(tmp_path, verbose=0)
     kept = GridSearchCV(make_words(memory=memory), grid, cv=3).fit(X, Y)
     for key in ("mean_test_score", "rank_test_score"):
         assert_array_equal(kept.cv_results_[key], plain.cv_results_[key])
     # A training and a test part for each fold, and all series at the end.
-    assert len(heard) == 2 * 3 + 1
+    assert len(passes) == 2 * 3 + 1
     assert without == 6 * 2 * 3 + 1
 
 
-def test_a_source_without_a_name_is_heard_each_time(heard, tmp_path):
+def test_a_source_without_a_name_is_computed_each_time(passes, tmp_path):
     for _ in range(2):
         classifier = make_words(memory=str(tmp_path)).set_params(source=TinySource())
         classifier.fit(X, Y)
-    assert len(heard) == 2
+    assert len(passes) == 2
     assert not list(tmp_path.rglob("*.pkl"))
 
 
-def test_the_transformer_shares_with_the_classifier(heard, tmp_path):
+def test_the_transformer_shares_with_the_classifier(passes, tmp_path):
     parameters = {"memory": str(tmp_path), "random_state": 0}
     features = V2STransformer(**parameters).fit_transform(X)
-    before = len(heard)
+    before = len(passes)
     assert_array_equal(V2STransformer(**parameters).fit_transform(X), features)
-    assert len(heard) == before
+    assert len(passes) == before
     assert np.isfinite(features).all()
 
 

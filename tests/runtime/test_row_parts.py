@@ -84,12 +84,12 @@ def test_a_graph_that_is_kept_gives_the_gradient_again():
 def test_threads_change_nothing_but_the_time():
     heard_by = set()
 
-    def noted(*heard):
+    def noted(*arguments):
         heard_by.add(threading.get_ident())
         assert torch.get_num_threads() == 1
         # Long enough for the other thread to take a part.
         threading.Event().wait(0.02)
-        return source(*heard)
+        return source(*arguments)
 
     learned = draw(3).requires_grad_(), draw(1).requires_grad_()
     rows = draw(64, 3), torch.arange(64)

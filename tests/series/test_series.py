@@ -179,9 +179,9 @@ def test_the_input_is_left_as_it_is():
         (np.array([["a", "b"]], dtype=object), "could not convert string"),
         (np.array([[["a", "b"]]], dtype=object), "could not convert string"),
         ([[[1, 2], [3]], [[1, 2], [3, 4]]], "channels have different lengths"),
-        ([[1.0, 2.0], 3.0], "series and single values side by side"),
-        ([None, [1.0, 2.0]], "series and single values side by side"),
-        (objects(np.ones(2), None), "series and single values side by side"),
+        ([[1.0, 2.0], 3.0], "mixes series and single values"),
+        ([None, [1.0, 2.0]], "mixes series and single values"),
+        (objects(np.ones(2), None), "mixes series and single values"),
         ([np.ones((2, 3)), np.ones(4)], r"different numbers of channels: \[1, 2\]"),
         ([np.ones((2, 3)), np.ones((2, 3, 4))], "X, series 1: Found array with dim 3"),
     ],
@@ -343,8 +343,8 @@ def test_a_short_series_is_the_same_alone_and_beside_others(missing):
     model = fitted([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0]], missing)
     together = model.read([[5.0, 6.0], [1.0, 2.0, 3.0]])[0]
     assert_array_equal(together, [[5, 6, nan, nan]])
-    for alone in ([[5.0, 6.0]], np.array([[5.0, 6.0]]), np.array([[[5.0, 6.0]]])):
-        assert_array_equal(model.read(alone)[0], together)
+    for single in ([[5.0, 6.0]], np.array([[5.0, 6.0]]), np.array([[[5.0, 6.0]]])):
+        assert_array_equal(model.read(single)[0], together)
 
 
 def test_a_short_series_with_a_gap_is_filled_and_still_ends():

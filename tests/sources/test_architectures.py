@@ -116,8 +116,8 @@ def test_gradient_is_that_of_finite_differences(name):
             for sign in (1.0, -1.0)
         )
     expected = float((waveform.grad * direction).sum())
-    # A network that hardly listens yet has slopes no larger than what rounding of
-    # its scores leaves of the difference.
+    # A network that hardly depends on its input yet has slopes no larger than what
+    # rounding of its scores leaves of the difference.
     rounding = float(above.abs()) * 1e-15 / step
     found = float((above - below) / (2 * step))
     assert found == pytest.approx(expected, rel=1e-3, abs=rounding)
@@ -142,8 +142,8 @@ def test_rows_of_a_batch_do_not_interact(name):
     source = freeze(build(name).double())
     together = source(waveforms(3, torch.float64))
     for row in range(3):
-        alone = source(waveforms(3, torch.float64)[row : row + 1])
-        for whole, part in zip(together, alone, strict=True):
+        single = source(waveforms(3, torch.float64)[row : row + 1])
+        for whole, part in zip(together, single, strict=True):
             torch.testing.assert_close(whole[row], part[0], atol=1e-10, rtol=1e-9)
 
 
@@ -228,11 +228,11 @@ def test_tcn_sees_all_earlier_frames_and_no_later_one():
     for frame in (0, 60, 124):
         maps = network.blocks(features)[0, :, frame].square().sum()
         (slope,) = torch.autograd.grad(maps, features)
-        heard = slope[0].abs().sum(0) > 0
-        assert not heard[frame + 1 :].any()
-        assert heard[: frame + 1].any()
-        assert heard[frame]
-    assert heard[0]
+        has_slope = slope[0].abs().sum(0) > 0
+        assert not has_slope[frame + 1 :].any()
+        assert has_slope[: frame + 1].any()
+        assert has_slope[frame]
+    assert has_slope[0]
 
 
 def test_resnet_halves_where_its_reference_does():

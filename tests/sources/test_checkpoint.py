@@ -365,7 +365,7 @@ def test_tensors_must_fit_the_architecture(tensors, message, tiny, damaged):
         ({"kind": None}, "holds a None"),
         (
             {"architecture": "conformer"},
-            r"'conformer'.*knows.*attrnn.*Update sklearn-v2s",
+            r"'conformer'.*this version has.*attrnn.*Update sklearn-v2s",
         ),
         ({"architecture": None}, r"header of .* has no \['architecture'\]"),
         ({"card": None, "classes": None}, r"has no \['classes', 'card'\]"),

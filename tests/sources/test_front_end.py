@@ -181,8 +181,8 @@ def test_batch_rows_do_not_interact():
     front_end = LogMelFrontEnd(FRONT_ENDS["kapre"])
     batch = torch.from_numpy(np.stack([noise(0, 1.0), noise(1, 1e-3), click()])).float()
     together = front_end(batch)
-    for row, alone in zip(together, batch, strict=True):
-        torch.testing.assert_close(row, front_end(alone[None])[0], rtol=0, atol=1e-5)
+    for row, waveform in zip(together, batch, strict=True):
+        torch.testing.assert_close(row, front_end(waveform[None])[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

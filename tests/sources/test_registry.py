@@ -24,7 +24,6 @@ from sklearn_v2s.sources import (
     load_checkpoint,
     load_source,
     register_source,
-    registry,
     save_checkpoint,
 )
 from sklearn_v2s.sources.contract import SourceReference
@@ -58,9 +57,9 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(checkpoints, tmp_path, monkeypatch, forget_sources):
+def shelf(checkpoints, tmp_path, ship_from, forget_sources):
     """An installation of its own: one shipped source, nothing loaded or registered."""
-    monkeypatch.setattr(registry, "_CHECKPOINTS", tmp_path)
+    ship_from(tmp_path)
     forget_sources()
     path, sha256 = checkpoints[0]
     (tmp_path / "tiny.safetensors").write_bytes(path.read_bytes())

@@ -194,13 +194,13 @@ def test_groups_with_series_of_their_own():
     gain = torch.tensor([1.0, 3.0])
     together = shared(front_end, torch.stack(spectra, dim=1), delta, gain)
     for group in range(2):
-        alone = shared(
+        single = shared(
             front_end,
             spectra[group],
             delta[group : group + 1],
             gain[group : group + 1],
         )
-        torch.testing.assert_close(together[:, group], alone[:, 0])
+        torch.testing.assert_close(together[:, group], single[:, 0])
 
 
 def make_module(n_groups=1, dtype=torch.float32, **placement):
@@ -257,14 +257,14 @@ def test_who_takes_the_plain_path():
     louder = Louder(source.front_end, source.network, source.classes)
     tone = TonePlacement(length, 16000, n_channels=1)
     replicas = ReplicaPlacement(length, n_channels=1, n_timepoints=60)
-    for listener, placement, shares in (
+    for model, placement, shares in (
         (source, replicas, True),
         (source, tone, False),
         (louder, replicas, False),
         (load_source("wavebank"), replicas, False),
     ):
         module = ReprogrammedSource(
-            listener, placement, Perturbation(length, generators(1))
+            model, placement, Perturbation(length, generators(1))
         )
         assert (module.shared_spectrogram is not None) == shares
         spectra = module.spectra(np.zeros((2, 1, 60), np.float32))

@@ -196,8 +196,8 @@ def test_a_waveform_does_not_hear_its_batch(shelf):
     source = load_source("torchaudio:HUBERT_ASR_LARGE")
     waveforms = speech(3) * torch.tensor([[1.0], [0.1], [10.0]])
     together = source(waveforms).logits
-    alone = torch.cat([source(one[None]).logits for one in waveforms])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    one_by_one = torch.cat([source(one[None]).logits for one in waveforms])
+    torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-4)
 
 
 def test_a_classifier_listens_with_a_bundle(shelf):

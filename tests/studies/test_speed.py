@@ -225,8 +225,8 @@ def test_parts_give_what_libraries_give(number):
 
 
 def test_a_part_that_computes_something_else_is_no_valid_comparison(monkeypatch):
-    plain = parts._plain_kernels
-    monkeypatch.setattr(parts, "_plain_kernels", lambda *args: 1.1 * plain(*args))
+    plain = parts.plain_kernels
+    monkeypatch.setattr(parts, "plain_kernels", lambda *args: 1.1 * plain(*args))
     found = parts.measures(TRIAL)[3].run({})
     assert not found.valid
 
@@ -254,8 +254,8 @@ def test_shares_of_operators():
 
 
 def test_an_epoch_alone():
-    (alone,) = epoch.measures(TRIAL)
-    found = alone.run({})
+    (measure,) = epoch.measures(TRIAL)
+    found = measure.run({})
     assert found.conditions["n"] == 10 and found.ours > 0 and found.other == 4.4
 
 
@@ -310,21 +310,23 @@ def test_memory_and_import_in_processes_of_their_own():
     found = memory.run({})
     assert found.unit == "MiB" and found.ours > 1
     assert found.conditions["n"] == 20 and found.conditions["seconds"] > 0
-    found = child._import("import json", 1)
+    found = child.measure_import("import json", 1)
     assert 0 <= found.ours < found.other
     with pytest.raises(RuntimeError, match=r"ended with code 1 .*no_such_module"):
-        child._import("import no_such_module", 1)
+        child.measure_import("import no_such_module", 1)
 
 
 def test_statements_of_the_import_are_told_apart(monkeypatch):
-    asked = []
+    measured = []
     monkeypatch.setattr(
-        child, "_import", lambda text, rounds: asked.append((text, rounds)) or Found(1)
+        child,
+        "measure_import",
+        lambda text, rounds: measured.append((text, rounds)) or Found(1),
     )
     for one in child.import_measures(TRIAL):
         one.run({})
     statements = ["import sklearn_v2s", "from sklearn_v2s import V2SClassifier"]
-    assert asked == [(text, 1) for text in statements]
+    assert measured == [(text, 1) for text in statements]
 
 
 def test_rockets_in_total(tmp_path):

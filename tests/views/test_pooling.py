@@ -143,8 +143,8 @@ def test_pooling_keeps_its_input_and_treats_each_series_alone(case):
     assert torch.equal(responses, before[0])
     assert torch.equal(thresholds, before[1])
     for number in range(len(responses)):
-        alone = pool(responses[number : number + 1], thresholds)
-        for mine, all_of_them in zip(alone, together, strict=True):
+        single = pool(responses[number : number + 1], thresholds)
+        for mine, all_of_them in zip(single, together, strict=True):
             assert_allclose(mine[0], all_of_them[number], rtol=0, atol=1e-12)
 
 

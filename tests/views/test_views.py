@@ -31,7 +31,7 @@ both_waves = pytest.mark.parametrize("slope", [False, True], ids=["wave", "slope
 
 
 def make_bank(dtype=torch.float64):
-    """Return a source that hears 512 samples with 14 kernels."""
+    """Return a source that takes 512 samples with 14 kernels."""
     config = KernelBankConfig(
         input_length=512, n_kernels=14, n_octaves=3, hop_length=32
     )
@@ -57,7 +57,7 @@ def make_wave(series, source=None, slope=False, seed=0):
 
 
 def whole_second(view, source, series):
-    """Hear each channel alone in a whole second; keep the time where it sits."""
+    """Compute each channel in a second of its own; keep the time where it sits."""
     if view.slope:
         changes = np.diff(series, axis=2)
         series = changes if changes.shape[2] else np.zeros_like(series)
@@ -65,9 +65,9 @@ def whole_second(view, source, series):
     placement = ReplicaPlacement(512, n_channels, n_timepoints, n_segments=1)
     kinds = [[] for _ in range(4)]
     for channel in range(n_channels):
-        alone = np.zeros_like(series)
-        alone[:, channel] = series[:, channel]
-        waveforms = placement.place(torch.from_numpy(alone))
+        one_channel = np.zeros_like(series)
+        one_channel[:, channel] = series[:, channel]
+        waveforms = placement.place(torch.from_numpy(one_channel))
         start = channel * (512 // n_channels)
         sits = slice(start, start + placement.segment_length)
         for index, dilation in enumerate(view.dilations):
@@ -117,7 +117,7 @@ def test_channels_longer_than_their_share_are_resampled(slope, n_channels):
     series = make_series(4, n_channels, 700)
     view = make_wave(series, slope=slope)
     assert view.features(series, CPU).shape == (4, sum(view.block_sizes))
-    # Averages of neighbours: what sums to nothing within each of them is not heard.
+    # Averages of neighbours: what sums to zero within each of them has no effect.
     share = 512 // n_channels
     long = np.repeat(make_series(4, n_channels, share), 2, axis=2)
     tremble = long + np.tile([0.25, -0.25], share)
@@ -132,10 +132,10 @@ def test_silence_behind_a_series_changes_nothing_of_what_is_heard_of_it(dilation
     front_end = load_source("wavebank", torch.float64).front_end
     series = torch.from_numpy(make_series(3, 1, 100)[:, 0])
     silence = torch.zeros(3, 900, dtype=torch.float64)
-    alone = front_end.responses(series, dilation)
+    unfollowed = front_end.responses(series, dilation)
     followed = front_end.responses(torch.cat([series, silence], dim=1), dilation)
-    assert_allclose(followed[:, :, :100], alone, rtol=0, atol=1e-13)
-    # Only within the reach of the kernel is the end of the series heard.
+    assert_allclose(followed[:, :, :100], unfollowed, rtol=0, atol=1e-13)
+    # The end of the series has an effect only within the reach of the kernel.
     assert followed[:, :, 100 + 4 * dilation :].abs().max() == 0
     assert followed[:, :, 100 : 100 + 4 * dilation].abs().max() > 0
 
@@ -172,13 +172,13 @@ def test_long_series_are_heard_one_like_the_other(n, n_timepoints, dtype):
 def test_a_single_value_has_the_slope_of_a_flat_series():
     series = make_series(6, 1, 1)
     view = make_wave(series, slope=True)
-    heard = view.features(series, CPU)
-    assert_array_equal(heard, view.features(np.zeros_like(series), CPU))
-    assert np.isfinite(heard).all()
-    # Of three values that are equal, the wave is heard and the slope is silence.
+    features = view.features(series, CPU)
+    assert_array_equal(features, view.features(np.zeros_like(series), CPU))
+    assert np.isfinite(features).all()
+    # Three equal values have a wave, but their slope is zero.
     flat = np.repeat(series, 3, axis=2)
-    heard = make_wave(flat, slope=True).features(flat, CPU)
-    assert np.ptp(heard, axis=0).max() == 0
+    features = make_wave(flat, slope=True).features(flat, CPU)
+    assert np.ptp(features, axis=0).max() == 0
     assert np.ptp(make_wave(flat).features(flat, CPU), axis=0).max() > 0
 
 
@@ -277,11 +277,11 @@ def test_thresholds_lie_within_the_responses_to_training_series(slope, n, n_chan
     source = make_bank()
     series = make_series(n, n_channels)
     view = make_wave(series, source, slope)
-    heard = np.diff(series, axis=2) if slope else series
+    inputs = np.diff(series, axis=2) if slope else series
     for channel in range(n_channels):
         for index, dilation in enumerate(view.dilations):
             responses = source.front_end.responses(
-                torch.from_numpy(heard[:, channel]), dilation
+                torch.from_numpy(inputs[:, channel]), dilation
             )[:, view.chosen[channel]]
             low, high = responses.amin((0, 2)), responses.amax((0, 2))
             for threshold in view.thresholds[channel, index]:
@@ -417,13 +417,13 @@ def test_only_levels_that_differ_are_heard():
     shape[:, 0] += rng.normal(size=(20, 1))
     shape[:, 1] *= rng.uniform(0.5, 2, size=(20, 1))
     view = make_level(shape)
-    heard = view.features(shape, CPU)
-    assert_array_equal(np.ptp(heard, axis=0) > 0, [1, 0, 0, 0, 1, 0])
-    assert_array_equal(heard[:, [1, 2, 3, 5]], 0)
+    features = view.features(shape, CPU)
+    assert_array_equal(np.ptp(features, axis=0) > 0, [1, 0, 0, 0, 1, 0])
+    assert_array_equal(features[:, [1, 2, 3, 5]], 0)
     other = LevelView(3)
     assert not other.features(shape, CPU).any()
     other.restore(view.arrays())
-    assert_array_equal(other.features(shape, CPU), heard)
+    assert_array_equal(other.features(shape, CPU), features)
 
 
 def test_whether_levels_differ_does_not_depend_on_repetition():
@@ -617,7 +617,7 @@ def test_channels_sound_one_after_the_other():
     series = make_series(1, 3, 30)
     series[0, 1] = 0.0
     samples = tone(series, 3)
-    # 4,800 samples for each; the phase goes on, so that a change is heard later too.
+    # 4,800 samples for each; the phase goes on, so that a change affects later samples.
     changed = series.copy()
     changed[0, 2] = changed[0, 2, ::-1]
     difference = (tone(changed, 3) - samples)[0].abs()
@@ -643,8 +643,8 @@ def test_the_tone_of_a_series_does_not_depend_on_the_others():
     series = make_series(5, 2)
     together = tone(series, 2)
     for number in range(5):
-        alone = tone(series[number : number + 1], 2)[0]
-        assert_allclose(alone, together[number], rtol=0, atol=1e-12)
+        single = tone(series[number : number + 1], 2)[0]
+        assert_allclose(single, together[number], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -42,7 +42,7 @@ each_fixed = pytest.mark.parametrize("view", FIXED)
 
 
 def build_bank(seed=0):
-    """Return a source that hears 512 samples with 14 kernels."""
+    """Return a source that takes 512 samples with 14 kernels."""
     config = KernelBankConfig(
         input_length=512, n_kernels=14, n_octaves=3, hop_length=32
     )
@@ -68,7 +68,7 @@ def checkpoints(tmp_path_factory):
 
 
 def make_classifier(**parameters):
-    """Return a classifier on tiny sources that hears all views."""
+    """Return a classifier on tiny sources with all views."""
     setting = SETTING | {"views": "auto", "max_epochs": 0} | parameters
     source = setting.pop("source", None)
     setting.setdefault("wave_source", build_bank())
@@ -221,7 +221,7 @@ def test_a_failed_fit_leaves_everything_as_it_was():
     assert_array_equal(classifier.predict_proba(X), expected)
 
 
-# --- what is heard -------------------------------------------------------------------
+# --- inputs of the source ------------------------------------------------------------
 
 
 @each_fixed
@@ -291,10 +291,10 @@ def test_columns_of_a_view_do_not_depend_on_the_other_views():
     names = together.get_feature_names_out()
     features = together.transform(X)
     for view in VIEWS:
-        alone = make_transformer(views=view).fit(X)
-        columns = np.isin(names, alone.get_feature_names_out())
+        of_view = make_transformer(views=view).fit(X)
+        columns = np.isin(names, of_view.get_feature_names_out())
         assert columns.sum() > 0
-        assert_array_equal(features[:, columns], alone.transform(X))
+        assert_array_equal(features[:, columns], of_view.transform(X))
 
 
 def test_a_series_is_heard_the_same_whatever_stands_beside_it():
@@ -572,10 +572,10 @@ def test_training_makes_the_loss_smaller_and_hears_all_views():
     assert fitted.label_mapping_.n_features_in_ == 20 + features.shape[1]
     # Without what they say, the answers are others.
     module = fitted.model_.target_module()
-    heard, fixed = torch.from_numpy(series).float(), torch.from_numpy(features)
+    replicas, fixed = torch.from_numpy(series).float(), torch.from_numpy(features)
     with torch.no_grad():
-        probabilities = module(heard, fixed).exp()
-        silenced = module(heard, torch.zeros_like(fixed)).exp()
+        probabilities = module(replicas, fixed).exp()
+        silenced = module(replicas, torch.zeros_like(fixed)).exp()
     assert_allclose(probabilities, fitted.predict_proba(X), rtol=0, atol=1e-4)
     assert (probabilities - silenced).abs().max() > 0.05
 
@@ -767,8 +767,8 @@ def test_channels_and_unequal_lengths_are_heard_in_all_views(kind):
     assert fitted.unequal_length_ == (kind == "unequal")
     if kind == "unequal":
         # One by one, with nothing to be padded to.
-        alone = [fitted.predict_proba([series])[0] for series in X[:5]]
-        assert_allclose(alone, fitted.predict_proba(X)[:5], rtol=0, atol=1e-6)
+        one_by_one = [fitted.predict_proba([series])[0] for series in X[:5]]
+        assert_allclose(one_by_one, fitted.predict_proba(X)[:5], rtol=0, atol=1e-6)
 
 
 def test_missing_values_are_interpolated_in_all_views():

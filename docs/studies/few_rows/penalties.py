@@ -121,7 +121,7 @@ def _score_one_of_each(features: Features, seed: int) -> Iterator[tuple[Any, Any
 def score_single_rows(
     folder: Path, output: Path, seed: int = 0
 ) -> list[dict[str, str | float]]:
-    """Judge penalties and temperatures for one row of each class; write a table.
+    """Compare penalties and temperatures for one row of each class; write a table.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from docs.studies.speed.measure import (
     make_waves,
 )
 
-__all__ = ["import_measures", "measure_memory", "memory_measures"]
+__all__ = ["import_measures", "measure_import", "measure_memory", "memory_measures"]
 
 _SERIES, _LENGTH = 10_000, 500
 _MEMORY_MIB = 2048.0
@@ -105,7 +105,8 @@ def measure_memory(request: dict[str, Any]) -> dict[str, float]:
     return {"mib": round(memory.peak_mib(), 1), "seconds": round(seconds, 2)}
 
 
-def _import(statement: str, rounds: int) -> Found:
+def measure_import(statement: str, rounds: int) -> Found:
+    """Return the seconds of an import beyond torch and scikit-learn, and of these."""
     ours, other = [], []
     # The first fills the caches of the file system and writes bytecode.
     for number in range(1 + rounds):
@@ -141,7 +142,7 @@ def import_measures(setting: Setting) -> list[Measure]:
     for text in statements:
 
         def run(rows: dict[str, dict[str, str]], text: str = text) -> Found:
-            return _import(text, setting.sized(_ROUNDS, 1))
+            return measure_import(text, setting.sized(_ROUNDS, 1))
 
         found.append(Measure(text, run, target))
     return found

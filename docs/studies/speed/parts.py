@@ -30,7 +30,7 @@ from sklearn_v2s.sources.fast.compiled import compiled_layers
 from sklearn_v2s.sources.registry import load_source, source_on
 from sklearn_v2s.views.wave import WaveView
 
-__all__ = ["measures"]
+__all__ = ["measures", "plain_kernels"]
 
 _BATCH, _SERIES, _LENGTH = 32, 200, 500
 _ROWS, _FEATURES, _SQUARE = 1000, 6000, 1024
@@ -173,7 +173,7 @@ def _limit(setting: Setting) -> Found:
     return Found(rate, unit="GFLOP/s", conditions=conditions)
 
 
-def _plain_kernels(view: WaveView, front_end: Any, series: Tensor) -> Tensor:
+def plain_kernels(view: WaveView, front_end: Any, series: Tensor) -> Tensor:
     """Pool the responses as one would write it down, layer by layer."""
     kinds: list[list[Tensor]] = [[], [], [], []]
     for index, dilation in enumerate(view.dilations):
@@ -214,7 +214,7 @@ def _kernel_bank(setting: Setting) -> Found:
         with torch.inference_mode():
             return np.concatenate(
                 [
-                    _plain_kernels(view, front_end, part.to(setting.device))
+                    plain_kernels(view, front_end, part.to(setting.device))
                     .cpu()
                     .numpy()
                     for part in parts

@@ -9,10 +9,10 @@ import numba
 __all__ = ["inline", "jit"]
 
 _OPTIONS: dict[str, Any] = {
-    # Threads may run it side by side.
+    # Several threads may run it at once.
     "nogil": True,
-    # Sums may be reordered and fused: that is what makes them vectors. What is not a
-    # number stays so: a training that diverges must show.
+    # Sums may be reordered and fused: only then are they vectorised. NaN and
+    # infinity propagate: a training that diverges must show.
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
     "error_model": "numpy",
 }
@@ -30,8 +30,8 @@ def jit(function: Callable[..., Any]) -> Any:
     Returns
     -------
     callable
-        The same, compiled. The file that keeps it stands beside the package or in the
-        user's cache; where neither can be written, each process compiles.
+        The same, compiled. Compiled code is cached in a file beside the package or in
+        the user's cache; where neither can be written, each process compiles.
 
     Examples
     --------

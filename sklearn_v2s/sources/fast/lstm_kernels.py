@@ -94,8 +94,8 @@ def _add_product(
 ) -> None:
     """Add ``left @ right`` to `total`, all of them flat.
 
-    Rows of `left` are `stride` values apart. Sizes that are constants tell that rows do
-    not overlap, without which there would be no vectors.
+    Rows of `left` are `stride` values apart. Constant sizes let the compiler see
+    that rows do not overlap, without which it would not vectorise.
     """
     for row in range(0, len(left) // stride, 4):
         first = left[row * stride : (row + 1) * stride]

@@ -60,7 +60,7 @@ class _Layout(NamedTuple):
     absent : frozenset of str
         Weights of such layers that it has not.
     settings : dict
-        What a described layer must say, as far as it says anything about it.
+        Settings that a described layer must have, where its description has them.
     dense_activations : tuple of str
         Of the dense layers, in their order.
     """

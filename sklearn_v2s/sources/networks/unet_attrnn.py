@@ -19,7 +19,7 @@ class UNetAttRNN(AttRNN):
 
     Four convolutions along time (width 5, each followed by ReLU and *then* batch
     normalisation) with 16, 32, 16 and 1 filters; the last one reads the first and the
-    third side by side. What follows is `AttRNN`.
+    third concatenated. What follows is `AttRNN`.
 
     Parameters
     ----------
