@@ -118,7 +118,7 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self.classes_ = known
         return self
 
-    def complete(self) -> None:  # noqa: B027
+    def complete(self) -> None:
         """Add fitted attributes that a file of an earlier release lacks."""
 
     def transform(self, source_scores: ArrayLike) -> Floats:

@@ -267,9 +267,9 @@ class V2SNet(SeriesNet):
     It takes ``X`` as a dictionary of ``series``, ``row`` (their numbers),
     ``sample_weight`` and, where there are views that no gradient changes, ``fixed``
     (their features) or ``offset`` (their scores), and ``y`` as encoded classes. The
-    loss is equation 3 with weights, plus `l2` times the squared perturbation and the penalty of the head; the
-    history has it without these. A further entry ``count`` holds the weights as they
-    were given, for label mappings that count them.
+    loss is equation 3 with weights, plus `l2` times the squared perturbation and the
+    penalty of the head; the history has it without these. A further entry ``count``
+    holds the weights as they were given, for label mappings that count them.
     """
 
     module_: TargetModule
