@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions of small fits, kept in ``data/predictions.json``.
 
-``python -m tests.stored_predictions`` writes the file anew. That is for a change which
-is meant to change predictions; the changelog then says so.
+``python -m tests.stored_predictions NAME ...`` writes those of the estimators of these
+names anew, with the versions that made them. That is for a change which is meant to
+change predictions; the changelog then says so.
 """
 
 import json
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -192,32 +195,48 @@ def continued() -> np.ndarray:
     return classifier.set_params(warm_start=True).fit(X, y).predict_proba(X_test)
 
 
-def main() -> None:
-    """Write the file anew."""
-    found = {
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                name: version(name)
-                for name in ("sklearn-v2s", "torch", "numpy", "scikit-learn", "skorch")
-            },
-        },
-        "probabilities": [
-            {
+def _versions() -> dict[str, str]:
+    names = ("sklearn-v2s", "torch", "numpy", "scikit-learn", "skorch")
+    # Between two releases the version says little.
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=FILE.parent,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "commit": commit.stdout.strip(),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Write the predictions of estimators of these names anew, and keep the others."""
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
+    known = {(case["dataset"], case["estimator"]): case for case in stored["cases"]}
+    versions = _versions()
+    if versions not in stored["versions"]:
+        stored["versions"].append(versions)
+    for dataset, estimator in CASES:
+        if estimator in names:
+            known[dataset, estimator] = {
                 "dataset": dataset,
                 "estimator": estimator,
+                "versions": stored["versions"].index(versions),
                 "values": np.round(predict(dataset, estimator), 7).tolist(),
             }
-            for dataset, estimator in CASES
-        ],
-        "continued": np.round(continued(), 7).tolist(),
-        "feature_sums": np.round(feature_sums(), 7).tolist(),
-    }
-    text = json.dumps(found, indent=1) + "\n"
+    stored["cases"] = [known[case] for case in CASES]
+    if "continued" in names:
+        stored["continued"] = np.round(continued(), 7).tolist()
+    if "feature_sums" in names:
+        stored["feature_sums"] = np.round(feature_sums(), 7).tolist()
+    text = json.dumps(stored, indent=1) + "\n"
     temporary = FILE.with_suffix(".new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(FILE)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

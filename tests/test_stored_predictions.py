@@ -31,7 +31,7 @@ from tests.stored_predictions import (
 STORED = json.loads(FILE.read_text(encoding="utf-8"))
 VALUES = {
     (case["dataset"], case["estimator"]): np.array(case["values"])
-    for case in STORED["probabilities"]
+    for case in STORED["cases"]
 }
 TOLERANCE_DOUBLE, TOLERANCE_SINGLE, TOLERANCE_TRAINED_SINGLE = 1e-4, 5e-3, 2e-2
 
