@@ -477,6 +477,11 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 if reads_all_views:
                     head = model.target_module().head
                     net.module_.head.load_state_dict(head.state_dict())
+        if model.settings.mean_logits:
+            if fitted.model_.history:
+                features = model.features(series, device, self.memory)
+            model.name_source_classes()
+            model.warn_of_equal_scores(features)
         return self._assign_fitted(fitted)
 
     # A label mapping handed in has parameters of its own to validate.
@@ -542,6 +547,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             previous = None
         net = fitted._train(rows, "constant", epochs=1, previous=previous)
         net.module_.head.write_to(model.label_mapping)
+        model.name_source_classes()
         return self._assign_fitted(fitted)
 
     def _setting(self) -> Setting:
@@ -579,7 +585,17 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             settings, normalizer, data.series, seeds=seeds, view_seed=view_seed
         )
         model.label_mapping = mapping
+        self._check_mapping_size(len(model.reprogrammed.source.classes))
         return model
+
+    def _check_mapping_size(self, n_source_classes: int) -> None:
+        """Raise where no label mapping could have that size."""
+        size, reads_logits = self.mapping_size, self.source_output == "logits"
+        if size is not None and reads_logits and size > n_source_classes:
+            raise ValueError(
+                f"mapping_size={size!r} is not allowed: give an integer from 1 to "
+                f"{n_source_classes}, the number of source classes, or None."
+            )
 
     def _trains(self, views: tuple[str, ...]) -> bool:
         """Return whether `fit` trains a perturbation."""

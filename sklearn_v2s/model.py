@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from sklearn_v2s.label_mapping import BaseLabelMapping, LinearLabelMapping
-from sklearn_v2s.label_mapping.contract import LabelMapping
+from sklearn_v2s.label_mapping.contract import LabelMapping, MatrixMapping
 from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS, fit_mapping
 from sklearn_v2s.label_mapping.heads import head_for
 from sklearn_v2s.label_mapping.offset import Offset
 from sklearn_v2s.perturbation import Perturbation, ReprogrammedSource
 from sklearn_v2s.placement import ReplicaPlacement
+from sklearn_v2s.runtime.user_warnings import warn_user
 from sklearn_v2s.series.normalization import Normalization, SeriesNormalizer
 from sklearn_v2s.sources.contract import (
     SourceOutputs,
@@ -44,6 +45,8 @@ __all__ = [
 
 #: The label mappings that a file can hold, by name.
 MAPPING_CLASSES = {mapping.__name__: mapping for mapping in LABEL_MAPPINGS.values()}
+# Probabilities that differ by less are equal up to the rounding of source outputs.
+_EQUAL = 1e-7
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -487,6 +490,72 @@ class ReprogrammedModel:
         fit_mapping(mapping, features, codes, weight, len(self.classes))
         if isinstance(mapping, LinearLabelMapping):
             mapping.temperature_ = min(mapping.temperature_, self.temperature_limit)
+        self.name_source_classes()
+
+    def source_class_weights(self) -> np.ndarray | None:
+        """Return how much each source class speaks for each target class.
+
+        Returns
+        -------
+        ndarray of shape (K, n_classes) or None
+            Of a label mapping that is a matrix, its weights; of a linear one the
+            coefficients of the standardised logits in the view ``"replicas"``, their
+            mean over the perturbations. None where no logit is read.
+        """
+        mapping, n_sources = self.label_mapping, len(self.reprogrammed.source.classes)
+        if isinstance(mapping, MatrixMapping):
+            return np.asarray(mapping.weights_)
+        reads = self.settings.source_output != "embedding" and "replicas" in self.views
+        if not (reads and isinstance(mapping, LinearLabelMapping)):
+            return None
+        coef = np.zeros((len(mapping.coef_), mapping.n_features_in_))
+        coef[:, mapping.selected_] = mapping.coef_
+        n_views = len(self.reprogrammed.perturbation.delta)
+        logits = coef[:, : n_views * n_sources].reshape(len(coef), n_views, n_sources)
+        return np.asarray(logits.mean(axis=1).T)
+
+    def name_source_classes(self) -> None:
+        """Tell the label mapping the names of its source classes, in place.
+
+        Its attribute ``source_classes_`` is a list for each target class: the names of
+        the source classes that speak for it, the strongest first.
+        """
+        weights = self.source_class_weights()
+        if weights is None:
+            return
+        mapping: Any = self.label_mapping
+        names = self.reprogrammed.source.classes
+        order = np.argsort(-weights, axis=0, kind="stable").T
+        mapping.source_classes_ = [
+            [str(names[row]) for row in rows if weights[row, column] > 0]
+            for column, rows in enumerate(order)
+        ]
+
+    def warn_of_equal_scores(self, features: np.ndarray) -> None:
+        """Warn if the label mapping says the same of all classes or of all rows.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, n_features)
+            Of the training series.
+        """
+        scores = np.asarray(self.label_mapping.transform(features))
+        scores = scores / scores.sum(axis=1, keepdims=True)
+        n_classes = scores.shape[1]
+        equal = None
+        if n_classes > 1 and np.ptp(scores, axis=1).max() < _EQUAL:
+            equal = "all classes, so that every prediction is the first one"
+        elif len(np.unique(features, axis=0)) > 1 and (
+            np.ptp(scores, axis=0).max() < _EQUAL
+        ):
+            equal = "all training series, so that every prediction is the same class"
+        if equal is not None:
+            warn_user(
+                f"the label mapping {self.label_mapping!r} gives equal scores to "
+                f"{equal}: the source outputs that it reads do not tell the series "
+                "apart. Use label_mapping='linear', another n_segments or input_gain, "
+                "or train the perturbation (max_epochs='auto')."
+            )
 
     def limit_temperature(self) -> None:
         """Let no later label mapping be surer than the one that is fitted now."""
@@ -619,6 +688,8 @@ class ReprogrammedModel:
                 arrays[f"view/{name}/{key}"] = value
         fitted: dict[str, Any] = {}
         for name, value in vars(mapping).items():
+            if name == "source_classes_":  # the source has the names
+                continue
             if name.endswith("_") and isinstance(value, np.ndarray):
                 arrays[f"label_mapping/{name}"] = value
             elif name.endswith("_"):
@@ -737,6 +808,7 @@ class ReprogrammedModel:
         limit = document["temperature_limit"]
         model.temperature_limit = np.inf if limit is None else limit
         model.label_mapping = mapping
+        model.name_source_classes()
         model.history = document["history"]
         return model
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sklearn_v2s.runtime.user_warnings import warn_user
 
@@ -217,4 +218,41 @@ def warn_of_idle_parameters(estimator: Any, setting: Setting) -> None:
         As in `idle_parameters`.
     """
     for text in idle_parameters(estimator, setting):
-        warn_user(text)
+        said = _SAID.setdefault(_search_around(), set())
+        if text not in said:
+            warn_user(text)
+            said.add(text)
+
+
+class _Process:
+    """Stands for all searches that this worker process fits for."""
+
+
+class _Call:
+    """Stands for a fit outside of any search."""
+
+
+_PROCESS = _Process()
+# What was said in each search, as long as it lasts.
+_SAID: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+
+
+def _search_around() -> Any:
+    """Return what stands for the search of scikit-learn that is going on, if any.
+
+    A search resets Python's own record of what was said at each of its fits.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("joblib.externals.loky"):
+            return _PROCESS
+        if (
+            module == "sklearn.model_selection._search"
+            and frame.f_code.co_name == "fit"
+        ):
+            # The estimator that it has cloned for this call of `fit`.
+            found = frame.f_locals.get("base_estimator")
+            return frame.f_locals["self"] if found is None else found
+        frame = frame.f_back
+    return _Call()

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """`V2SClassifierCV`: a search over settings whose fits share what they can."""
 
+import re
+import warnings
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_v2s.classifier import V2SClassifier
+from sklearn_v2s.parameter_effects import idle_parameters
 from sklearn_v2s.runtime.output_cache import OutputMemo
 from sklearn_v2s.runtime.sklearn_compat import StrOptions, fit_context
+from sklearn_v2s.runtime.user_warnings import warn_user
 
 __all__ = ["V2SClassifierCV"]
 
@@ -28,6 +32,14 @@ def _refits(search: "V2SClassifierCV") -> bool:
             "a V2SClassifier with best_params_."
         )
     return True
+
+
+def _idle_texts(classifier: V2SClassifier) -> list[str]:
+    """Return what is to be said of parameters without an effect, if they are valid."""
+    try:
+        return idle_parameters(classifier, classifier._setting())
+    except (TypeError, ValueError):
+        return []  # the fit says what is wrong, and scores it
 
 
 class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
@@ -261,7 +273,18 @@ class V2SClassifierCV(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             error_score=self.error_score,
             return_train_score=self.return_train_score,
         )
-        search.fit(X, y, **weights)
+        texts = {
+            text
+            for setting in ParameterGrid(grid)
+            for text in _idle_texts(clone(estimator).set_params(**setting))
+        }
+        for text in sorted(texts):
+            warn_user(text)
+        with warnings.catch_warnings():
+            # Said once, not once for each fit.
+            for text in texts:
+                warnings.filterwarnings("ignore", re.escape(text), UserWarning)
+            search.fit(X, y, **weights)
         for name in (
             "cv_results_", "best_index_", "best_params_", "best_score_", "scorer_",
             "n_splits_", "multimetric_", "refit_time_", "feature_names_in_",
