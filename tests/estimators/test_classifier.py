@@ -98,7 +98,7 @@ def test_a_single_channel_may_have_its_own_axis(make):
         assert shape == (24, 1, 24)
 
 
-def test_each_of_several_channels_is_heard_in_its_own_place(make):
+def test_each_of_several_channels_has_its_own_place(make):
     X, y = make_series(n_channels=3)
     fitted = make(n_segments=2).fit(X, y)
     shape = fitted.n_features_in_, fitted.n_channels_in_, fitted.n_timepoints_in_
