@@ -484,7 +484,8 @@ class ReprogrammedModel:
         given = mapping.get_params()
         if given.get("block_sizes", 0) is None:
             mapping.set_params(block_sizes=self.block_sizes)
-        if given.get("n_source_outputs", 0) is None and "replicas" in self.views:
+        chooses = given.get("mapping_size") is not None and "replicas" in self.views
+        if chooses and given.get("n_source_outputs", 0) is None:
             mapping.set_params(n_source_outputs=self.n_replica_features)
         fit_mapping(mapping, features, codes, weight, len(self.classes))
         if isinstance(mapping, LinearLabelMapping):

@@ -20,11 +20,14 @@ from sklearn_v2s.datasets import make_cylinder_bell_funnel
 from sklearn_v2s.label_mapping import FrequencyLabelMapping
 from sklearn_v2s.sources import FRONT_ENDS, load_source, save_checkpoint
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES
-from tests.small import make_series
+from tests.small import DEFAULT_OF_0_1_0, make_series
 
 DATA = Path(__file__).parent / "data"
 _TRAINED = {
+    "source": "attrnn",
+    "source_output": "embedding",
     "views": "replicas",
+    "dropout": 0.0,
     "max_epochs": 2,
     "batch_size": 12,
     "lr": 0.01,
@@ -51,7 +54,7 @@ def unequal() -> tuple[Any, Any, Any]:
 
 #: Classifiers by the names of their files, and the data that they are fitted to.
 CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = {
-    "default": (lambda: V2SClassifier(random_state=0), series),
+    "default": (lambda: V2SClassifier(**DEFAULT_OF_0_1_0, random_state=0), series),
     "from-paper": (
         lambda: V2SClassifier.from_paper(
             max_epochs=2, normalization="global", precision="float64", random_state=0
@@ -63,26 +66,35 @@ CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = 
         series,
     ),
     "two-channels": (
-        lambda: V2SClassifier(views=["replicas", "slope", "level"], random_state=0),
+        lambda: V2SClassifier(
+            **DEFAULT_OF_0_1_0, views=["replicas", "slope", "level"], random_state=0
+        ),
         lambda: series(channels=2),
     ),
     "fine-tuned": (
         lambda: V2SClassifier(
-            "source.safetensors",
-            **_TRAINED | {"precision": "float32"},
+            **_TRAINED | {"source": "source.safetensors", "precision": "float32"},
             fine_tune=True,
         ),
         series,
     ),
     "unequal-length": (lambda: V2SClassifier(**_TRAINED), unequal),
     "tone-alone": (
-        lambda: V2SClassifier(views="tone", missing="interpolate", random_state=0),
+        lambda: V2SClassifier(
+            source_output="embedding",
+            views="tone",
+            max_epochs=0,
+            missing="interpolate",
+            random_state=0,
+        ),
         series,
     ),
     "mapping-given": (
         lambda: V2SClassifier(
+            "attrnn",
             source_output="logits",
             label_mapping=FrequencyLabelMapping(mapping_size=4),
+            max_epochs=0,
             random_state=0,
         ),
         series,
@@ -93,7 +105,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = 
 def checkpointed() -> V2SClassifier:
     """Return the classifier whose training is written half way."""
     return V2SClassifier(
-        **_TRAINED | {"max_epochs": 4}, dropout=0.2, early_stopping=True
+        **_TRAINED | {"max_epochs": 4, "dropout": 0.2}, early_stopping=True
     )
 
 

@@ -17,32 +17,40 @@ from sklearn_v2s.label_mapping import (
 )
 from sklearn_v2s.series import check_series
 
-# Every parameter that decides a result: the defaults may change.
+# Every parameter that decides a result: the defaults may change. Those of a training,
+# and of an early stopping, have no effect without one.
 SETTING: dict[str, Any] = {
     "views": "replicas",
     "source_output": "embedding",
     "n_views": 2,
     "n_segments": 3,
     "mask": False,
-    "dropout": 0.0,
     "input_gain": 0.5,
-    "train_gain": False,
     "init_scale": 0.3,
     "label_mapping": "linear",
     "mapping_size": None,
     "max_epochs": 3,
-    "batch_size": 16,
-    "lr": 0.02,
-    "lr_schedule": "constant",
-    "l2": 0.0,
-    "early_stopping": False,
-    "validation_fraction": 0.2,
-    "n_iter_no_change": 5,
     "normalization": "global",
     "missing": "error",
     "precision": "float32",
     "device": "cpu",
     "random_state": 0,
+}
+OF_TRAINING: dict[str, Any] = {
+    "dropout": 0.0,
+    "train_gain": False,
+    "batch_size": 16,
+    "lr": 0.02,
+    "lr_schedule": "constant",
+    "l2": 0.0,
+    "early_stopping": False,
+}
+OF_EARLY_STOPPING: dict[str, Any] = {"validation_fraction": 0.2, "n_iter_no_change": 5}
+# What decided the predictions of 0.1.0 at its defaults, which trained nothing.
+DEFAULT_OF_0_1_0: dict[str, Any] = {
+    "source": "attrnn",
+    "source_output": "embedding",
+    "max_epochs": 0,
 }
 MAPPINGS = {
     "random": RandomLabelMapping,
@@ -76,7 +84,12 @@ def make_series(
 
 def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
     """Return a classifier with SETTING, changed where asked."""
-    return V2SClassifier(source, **(SETTING | parameters))
+    setting = SETTING | parameters
+    if setting["max_epochs"] != 0:
+        setting = OF_TRAINING | setting
+    if setting.get("early_stopping"):
+        setting = OF_EARLY_STOPPING | setting
+    return V2SClassifier(source, **setting)
 
 
 def normalised(estimator: Any, X: Any) -> np.ndarray:

@@ -138,4 +138,4 @@ def test_all_views_with_a_source_of_the_users_own(data):
 
 def test_nothing_to_train_is_an_error(data):
     with pytest.raises(ValueError, match=r"fine_tune=True .* max_epochs=0"):
-        V2SClassifier(fine_tune=True).fit(*data)
+        V2SClassifier(fine_tune=True, max_epochs=0).fit(*data)

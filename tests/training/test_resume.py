@@ -210,7 +210,8 @@ def test_global_generators_are_left_alone(source, tmp_path):
         ({"normalization": "series"}, "different now: series"),
         (WORDS, "label mapping"),
         ({"fine_tune": True}, "fine_tune=True"),
-        ({"views": ["replicas", "level"]}, "label mapping, series"),
+        ({"views": ["replicas", "level"]}, r"different now: series\."),
+        ({"mapping_size": 2}, r"different now: label mapping\."),
     ],
 )
 def test_another_training_is_refused(source, tmp_path, change, named):
