@@ -29,7 +29,7 @@ MODES: dict[int, dict[str, Any]] = {
 _NONE = "none"
 
 _GROUPS = {
-    "views of a series": """source source_output views wave_source n_views n_segments
+    "views of a series": """source source_output views tone_source wave_source n_views n_segments
         normalization missing""",
     "perturbation": "mask dropout input_gain train_gain init_scale l2",
     "label mapping": "label_mapping mapping_size class_weight",
@@ -86,6 +86,7 @@ def _number_or_word(number: type, words: Container[str]) -> Callable[[str], Any]
 # Settings of argparse that do not follow from the constraints.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "source": {"type": _source, "metavar": "NAME"},
+    "tone_source": {"metavar": "NAME"},
     "wave_source": {"metavar": "NAME"},
     "device": {"metavar": "NAME"},
     "views": {"nargs": "+", "metavar": "VIEW", "choices": None},
