@@ -482,8 +482,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 )
                 model.fit_label_mapping(features, data.codes, data.weight)
                 if reads_all_views:
-                    head = model.target_module().head
-                    net.module_.head.load_state_dict(head.state_dict())
+                    net.replace_head(model.target_module().head)
         if model.settings.mean_logits:
             if fitted.model_.history:
                 features = model.features(series, device, self.memory)

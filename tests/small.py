@@ -89,6 +89,10 @@ def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
         setting = OF_TRAINING | setting
     if setting.get("early_stopping"):
         setting = OF_EARLY_STOPPING | setting
+    all_views = setting["views"] == "auto" and setting["source_output"] != "logits"
+    if all_views or "tone" in np.ravel(setting["views"]):
+        # The shipped one takes its time.
+        setting = {"tone_source": None} | setting
     return V2SClassifier(source, **setting)
 
 

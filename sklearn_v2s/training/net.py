@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sklearn_v2s.label_mapping.contract import LabelMapping, MatrixMapping
+from sklearn_v2s.label_mapping.heads import LinearHead, MatrixHead
 from sklearn_v2s.runtime.devices import to_device
 from sklearn_v2s.runtime.row_parts import one_thread
 from sklearn_v2s.runtime.user_warnings import warn_user
@@ -322,6 +323,33 @@ class V2SNet(SeriesNet):
         for row in previous.history:
             self.history.new_epoch()
             self.history[-1].update(row)
+
+    def replace_head(self, head: LinearHead | MatrixHead) -> None:
+        """Take over a head that was fitted again in closed form.
+
+        It may read other features than the trained one did; there are no moments of
+        theirs then, for a training that goes on.
+
+        Parameters
+        ----------
+        head : LinearHead or MatrixHead
+            On the CPU.
+        """
+        moments = self.optimizer_.state_dict()["state"]
+        self.module_.head = head
+        self.initialize_optimizer()
+        state = self.optimizer_.state_dict()
+        parameters = [
+            parameter
+            for group in self.optimizer_.param_groups
+            for parameter in group["params"]
+        ]
+        state["state"] = {
+            number: of_one
+            for number, of_one in moments.items()
+            if of_one["exp_avg"].shape == parameters[number].shape
+        }
+        self.optimizer_.load_state_dict(state)
 
     def finish(self, module: TargetModule) -> None:
         """End the training: bring all to the CPU, drop what only the training needed.

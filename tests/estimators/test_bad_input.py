@@ -98,7 +98,7 @@ BAD_X = {
     "series and numbers": (
         lambda X: [1.0, *X[1:]],
         ValueError,
-        "X holds series and single values",
+        "X mixes series and single values",
     ),
     "values whose variance overflows": (
         lambda X: 1e200 * X,
@@ -397,7 +397,7 @@ CONSTRAINED = [
     for estimator in (V2SClassifier, V2STransformer)
     for name in estimator._parameter_constraints
     # A source is checked by loading it; see below.
-    if name not in {"source", "wave_source"}
+    if name not in {"source", "tone_source", "wave_source"}
 ]
 
 

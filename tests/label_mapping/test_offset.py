@@ -55,7 +55,10 @@ def test_leave_one_out_scores_are_those_of_refits_without_the_row():
         ridge.fit(standard[others], targets[others], weight[others])
         scores = offset.fixed.temperature_ * ridge.predict(standard[[left_out]])
         assert_allclose(
-            offset.scores[left_out], log_softmax(scores, axis=1)[0], rtol=1e-5, atol=1e-7
+            offset.scores[left_out],
+            log_softmax(scores, axis=1)[0],
+            rtol=1e-5,
+            atol=1e-7,
         )
 
 

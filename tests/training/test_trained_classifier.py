@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
-from tests.small import MAPPINGS, OUTPUT_OF, WORDS, make_series
+from tests.small import MAPPINGS, OUTPUT_OF, WORDS, make_series, normalised
 
 # --- early stopping ------------------------------------------------------------------
 
@@ -348,3 +348,20 @@ def test_a_real_ctrl_c_keeps_the_last_whole_epoch():
     message, equal = done.stdout.splitlines()
     assert message.startswith("the training was interrupted after 2 complete epochs")
     assert equal == "True"
+
+
+def test_the_last_fit_may_select_other_source_outputs_than_the_first(make):
+    X, y = make_series(37, 3)
+    parameters = {"source_output": "both", "mapping_size": 2, "max_epochs": 6}
+    classifier = make(**parameters, lr=0.3, precision="float64").fit(X, y)
+    first = make(**parameters | {"max_epochs": 0}, precision="float64").fit(X, y)
+    selected = classifier.label_mapping_.selected_
+    assert set(selected) != set(first.label_mapping_.selected_)
+    # The net reads what the mapping reads, and goes on from there.
+    series = torch.from_numpy(normalised(classifier, X))
+    with torch.no_grad():
+        found = classifier.net_.module_(series).exp()
+    assert_allclose(found, classifier.predict_proba(X), rtol=1e-6, atol=1e-9)
+    classifier.partial_fit(X, y)
+    assert classifier.n_iter_ == 7
+    assert_array_equal(classifier.label_mapping_.selected_, selected)

@@ -31,7 +31,8 @@ from sklearn_v2s.sources import (
 from sklearn_v2s.sources.networks.attrnn import build_attrnn
 from sklearn_v2s.sources.networks.wavebank import build_wavebank
 from sklearn_v2s.views.build import VIEWS
-from tests.small import SETTING, fixed_features, make_series, normalised
+from tests import small
+from tests.small import fixed_features, make_series, normalised
 from tests.tiny_source import TinySource
 
 ALL = list(VIEWS)
@@ -69,14 +70,18 @@ def checkpoints(tmp_path_factory):
 
 def make_classifier(**parameters):
     """Return a classifier on tiny sources with all views."""
-    setting = SETTING | {"views": "auto", "max_epochs": 0} | parameters
-    source = setting.pop("source", None)
-    setting.setdefault("wave_source", build_bank())
-    return V2SClassifier(TinySource() if source is None else source, **setting)
+    setting = {"views": "auto", "max_epochs": 0, "wave_source": build_bank()}
+    setting |= parameters
+    return small.make_classifier(setting.pop("source", None) or TinySource(), **setting)
 
 
 def make_transformer(**parameters):
-    setting = {"random_state": 0, "device": "cpu", "wave_source": build_bank()}
+    setting = {
+        "tone_source": None,
+        "wave_source": build_bank(),
+        "random_state": 0,
+        "device": "cpu",
+    }
     return V2STransformer(TinySource(), **(setting | parameters))
 
 
@@ -97,14 +102,14 @@ def make_levels(n=30, seed=0):
         ({}, VIEWS),
         ({"source_output": "embedding"}, VIEWS),
         ({"source_output": "logits"}, ("replicas",)),
-        ({"source_output": "both"}, ("replicas",)),
+        ({"source_output": "both"}, tuple(ALL)),
         ({"views": ALL, "source_output": "both"}, VIEWS),
         ({"views": "wave"}, ("wave",)),
         ({"views": ("level", "replicas")}, ("replicas", "level")),
     ],
     ids=str,
 )
-def test_auto_means_all_views_where_embeddings_are_read(
+def test_auto_means_all_views_unless_logits_alone_are_read(
     transforms, parameters, expected
 ):
     X, y = make_series(n=8)
