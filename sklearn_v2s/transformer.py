@@ -28,8 +28,8 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     Parameters
     ----------
     source : str, path-like or nn.Module, default="tc-resnet"
-        Source model of the view ``"replicas"``: a shipped or registered name, a ``.safetensors`` checkpoint, or a
-        module that meets the source contract.
+        Source model of the view ``"replicas"``: a shipped or registered name, a
+        ``.safetensors`` checkpoint, or a module that meets the source contract.
     source_output : {"logits", "embedding", "both"}, default="both"
         Which outputs to return.
     views : "auto", str or sequence of str, default="auto"

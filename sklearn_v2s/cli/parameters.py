@@ -29,8 +29,8 @@ MODES: dict[int, dict[str, Any]] = {
 _NONE = "none"
 
 _GROUPS = {
-    "views of a series": """source source_output views tone_source wave_source n_views n_segments
-        normalization missing""",
+    "views of a series": """source source_output views tone_source wave_source n_views
+        n_segments normalization missing""",
     "perturbation": "mask dropout input_gain train_gain init_scale l2",
     "label mapping": "label_mapping mapping_size class_weight",
     "training": """max_epochs batch_size lr lr_schedule fine_tune source_lr
