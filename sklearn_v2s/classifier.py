@@ -60,7 +60,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     ----------
     source : str, path-like or nn.Module, default="tc-resnet"
         Source model of the view ``"replicas"``: a shipped or registered name, a
-        ``.safetensors`` checkpoint, or a module that meets the source contract. It is never changed.
+        ``.safetensors`` checkpoint, or a module that meets the source contract. It is
+        never changed.
     source_output : {"logits", "embedding", "both"}, default="both"
         What a learned label mapping reads. The other mappings read source classes and
         need ``"logits"``, the paper's choice.
