@@ -53,14 +53,16 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     source outputs that result.
 
     The defaults are this package's own choice, made by cross-validation on training
-    data; `from_paper` gives the setting of the paper.
+    data; `from_paper` gives the setting of the paper. A parameter that has no effect in
+    the setting at hand is named in a warning.
 
     Parameters
     ----------
-    source : str, path-like or nn.Module, default="attrnn"
-        Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
-        module that meets the source contract. It is never changed.
-    source_output : {"logits", "embedding", "both"}, default="embedding"
+    source : str, path-like or nn.Module, default="tc-resnet"
+        Source model of the view ``"replicas"``: a shipped or registered name, a
+        ``.safetensors`` checkpoint, or a module that meets the source contract. It is
+        never changed.
+    source_output : {"logits", "embedding", "both"}, default="both"
         What a learned label mapping reads. The other mappings read source classes and
         need ``"logits"``, the paper's choice.
     views : "auto", str or sequence of str, default="auto"
@@ -68,8 +70,11 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         the perturbation), ``"tone"`` (the series as the pitch of a tone), ``"wave"``
         and ``"slope"`` (the series, or its differences, as the waveform itself, read
         by the kernels of `wave_source`) and ``"level"`` (mean and standard deviation).
-        ``"auto"`` takes all where the label mapping reads embeddings, and
-        ``"replicas"`` where it reads logits or `source_output` is not ``"embedding"``.
+        ``"auto"`` takes ``"replicas"`` where the label mapping reads the logits alone,
+        and else all.
+    tone_source : str, path-like or nn.Module or None, default="attrnn"
+        Source model of the view ``"tone"``, whose recurrent states follow a melody
+        better; None reads it with `source`.
     wave_source : str, path-like or nn.Module, default="wavebank"
         Source model with a kernel bank as its front end, for ``"wave"`` and
         ``"slope"``.
@@ -81,7 +86,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         as fit.
     mask : bool, default=False
         Keep the perturbation away from the samples where a series sits (M of eq. 1).
-    dropout : float, default=0.0
+    dropout : float, default=0.2
         Share of the perturbation's samples that are zeroed, the same for a whole step;
         off at prediction.
     input_gain : float, default=1.0
@@ -94,16 +99,19 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         ``"random"`` (many-to-one, the paper), ``"contiguous"``, ``"frequency"``,
         ``"iterative"``, ``"bayesian"``, ``"linear"``, or an instance, which is cloned.
     mapping_size : int, default=None
-        Source classes for each target class; None takes as many as there are,
-        ``floor(K / C)``. Without effect on mappings that give every source class a
-        weight (Bayesian and linear) and on instances.
-    max_epochs : int, default=0
-        Passes over the training data that train the perturbation by gradient, with all
-        views read together. 0 keeps the random perturbation, which cross-validation
-        on the defaults' data found no worse.
-    batch_size : int, default=64
-        Series for each step.
-    lr : float, default=0.003
+        How many source classes speak for each target class. Of a mapping that assigns
+        source classes, None takes as many as there are, ``floor(K / C)``. Of
+        ``"linear"``, it is the number of source outputs (logits and embedding of
+        ``"replicas"``) with the largest coefficients for each target class, chosen on
+        the training data; None takes all.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training data that train the perturbation by gradient.
+        ``"auto"`` takes as many as make 200 steps, and at least 2
+        (`sklearn_v2s.training.budget`). 0 is the quick mode: the perturbation stays
+        random.
+    batch_size : int or "auto", default="auto"
+        Series for each step; ``"auto"`` takes a fiftieth of them, between 16 and 64.
+    lr : float, default=0.01
         Learning rate of Adam.
     lr_schedule : {"constant", "cosine"}, default="cosine"
         Course of the learning rates.

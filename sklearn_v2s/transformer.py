@@ -27,14 +27,17 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
 
     Parameters
     ----------
-    source : str, path-like or nn.Module, default="attrnn"
-        Source model: a shipped or registered name, a ``.safetensors`` checkpoint, or a
-        module that meets the source contract.
-    source_output : {"logits", "embedding", "both"}, default="embedding"
+    source : str, path-like or nn.Module, default="tc-resnet"
+        Source model of the view ``"replicas"``: a shipped or registered name, a
+        ``.safetensors`` checkpoint, or a module that meets the source contract.
+    source_output : {"logits", "embedding", "both"}, default="both"
         Which outputs to return.
     views : "auto", str or sequence of str, default="auto"
-        Ways in which the series is read, see `V2SClassifier`. ``"auto"`` takes all for
-        embeddings, and ``"replicas"`` for other `source_output`.
+        Ways in which the series is read, see `V2SClassifier`. ``"auto"`` takes all, but
+        ``"replicas"`` alone where `source_output` is ``"logits"``.
+    tone_source : str, path-like or nn.Module or None, default="attrnn"
+        Source model of the view ``"tone"``, whose recurrent states follow a melody
+        better; None reads it with `source`.
     wave_source : str, path-like or nn.Module, default="wavebank"
         Source model with a kernel bank, for the views ``"wave"`` and ``"slope"``.
     n_views : int, default=1

@@ -16,20 +16,28 @@ SHUFFLED_LABELS = ":shuffled-labels"
 # Method to parameters of V2SClassifier that differ from its defaults.
 V2S_SETTINGS: dict[str, dict[str, Any]] = {
     "v2s": {},
+    # The quick mode, and the default of 0.1.0:
+    "v2s-quick": {"max_epochs": 0},
+    "v2s-0.1.0": {"source": "attrnn", "source_output": "embedding", "max_epochs": 0},
+    # The paper's method at the settings of the default training:
+    "v2s-random": {
+        "source": "attrnn",
+        "source_output": "logits",
+        "label_mapping": "random",
+    },
     # Controls. Without any perturbation:
-    "v2s-zero": {"init_scale": 0.0},
-    # With one that gradient training changes:
-    "v2s-trained": {"max_epochs": 5},
+    "v2s-zero": {"init_scale": 0.0, "max_epochs": 0},
     # Sources of the same architectures with random weights:
     "v2s-untrained": {
-        "source": "attrnn:untrained",
+        "source": "tc-resnet:untrained",
+        "tone_source": "attrnn:untrained",
         "wave_source": "wavebank:untrained",
     },
     # The placed series without a perturbation:
-    "v2s-attrnn": {"views": ["replicas", "tone"]},
+    "v2s-attrnn": {"views": ["replicas", "tone"], "max_epochs": 0},
     "v2s-wavebank": {"views": ["wave", "slope"]},
     # A ridge over the source outputs for the placed series, without a perturbation.
-    "linear-probe": {"views": "replicas", "init_scale": 0.0},
+    "linear-probe": {"views": "replicas", "init_scale": 0.0, "max_epochs": 0},
 }
 
 

@@ -29,8 +29,8 @@ MODES: dict[int, dict[str, Any]] = {
 _NONE = "none"
 
 _GROUPS = {
-    "views of a series": """source source_output views wave_source n_views n_segments
-        normalization missing""",
+    "views of a series": """source source_output views tone_source wave_source n_views
+        n_segments normalization missing""",
     "perturbation": "mask dropout input_gain train_gain init_scale l2",
     "label mapping": "label_mapping mapping_size class_weight",
     "training": """max_epochs batch_size lr lr_schedule fine_tune source_lr
@@ -86,6 +86,7 @@ def _number_or_word(number: type, words: Container[str]) -> Callable[[str], Any]
 # Settings of argparse that do not follow from the constraints.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "source": {"type": _source, "metavar": "NAME"},
+    "tone_source": {"metavar": "NAME"},
     "wave_source": {"metavar": "NAME"},
     "device": {"metavar": "NAME"},
     "views": {"nargs": "+", "metavar": "VIEW", "choices": None},

@@ -150,7 +150,7 @@ def _new_classifier(options: argparse.Namespace) -> "V2SClassifier":
             f"{', '.join(idle)} given, but nothing is trained by gradient; add "
             "--epochs, or --preset paper"
         )
-    if "mapping_size" in given and classifier.label_mapping in ("linear", "bayesian"):
+    if "mapping_size" in given and classifier.label_mapping == "bayesian":
         options.usage_error(
             f"--mapping-size has no effect on the label mapping "
             f"{classifier.label_mapping!r}; add --preset paper or --label-mapping "

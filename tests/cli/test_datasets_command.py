@@ -49,7 +49,7 @@ def test_list_shows_all_by_number(v2s: Command, tmp_path: Path) -> None:
     assert lines[1 + 0].split() == ["0", "FordA", "3601", "1320", "500", "2", "-"]
 
 
-def test_list_knows_what_aeon_brings(v2s: Command) -> None:
+def test_list_shows_what_comes_with_aeon(v2s: Command) -> None:
     pytest.importorskip("aeon", reason="asks what is bundled with aeon")
     places = [line.split("  ")[-1] for line in v2s("list")[1].splitlines()]
     assert places[1 + 32].strip() == "aeon, bundled"  # GunPoint

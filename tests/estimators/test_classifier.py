@@ -98,7 +98,7 @@ def test_a_single_channel_may_have_its_own_axis(make):
         assert shape == (24, 1, 24)
 
 
-def test_each_of_several_channels_is_heard_in_its_own_place(make):
+def test_each_of_several_channels_has_its_own_place(make):
     X, y = make_series(n_channels=3)
     fitted = make(n_segments=2).fit(X, y)
     shape = fitted.n_features_in_, fitted.n_channels_in_, fitted.n_timepoints_in_
@@ -107,10 +107,10 @@ def test_each_of_several_channels_is_heard_in_its_own_place(make):
         changed = X.copy()
         changed[:, channel] += 1.0
         parts = (fitted.reprogram(changed) != fitted.reprogram(X)).any(axis=(0, 1))
-        places = np.flatnonzero(parts)
+        samples = np.flatnonzero(parts)
         start = channel * (400 // 3)
-        assert places[0] == start
-        assert places[-1] < start + 400 // 3
+        assert samples[0] == start
+        assert samples[-1] < start + 400 // 3
         assert not np.array_equal(
             fitted.predict_proba(changed), fitted.predict_proba(X)
         )

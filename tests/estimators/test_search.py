@@ -115,7 +115,7 @@ def test_without_training_all_is_what_a_grid_search_finds(tiny_source, parameter
 @pytest.mark.parametrize(
     ("normalization", "passes"), [(None, 1), ("series", 1), ("global", 3)]
 )
-def test_the_source_hears_no_series_twice(normalization, passes):
+def test_no_forward_pass_is_computed_twice(normalization, passes):
     X, y = make_series(30, 2)
     estimator = make_classifier(
         Counting(), **WORDS, max_epochs=0, n_views=1, normalization=normalization
@@ -149,7 +149,7 @@ def test_the_source_hears_no_series_twice(normalization, passes):
     ],
     ids=["words", "stopped", "contiguous", "embedding", "views", "both"],
 )
-def test_trained_side_by_side_each_fit_is_what_it_is_alone(tiny_source, parameters):
+def test_each_trained_fit_of_a_search_is_what_it_is_by_itself(tiny_source, parameters):
     X, y = make_series(37, 3)
     estimator = make_classifier(tiny_source, **parameters)
     ours, theirs = Probe(), Probe()
@@ -252,7 +252,7 @@ def as_table(X):
     return pandas.DataFrame(X, columns=[f"t{column}" for column in range(X.shape[1])])
 
 
-def test_a_splitter_that_draws_is_asked_once(tiny_source):
+def test_a_splitter_that_draws_is_called_once(tiny_source):
     X, y = make_series(40, 2)
     estimator = make_classifier(tiny_source, **WORDS, max_epochs=1)
     cv = StratifiedShuffleSplit(2, random_state=np.random.RandomState(0))
@@ -314,7 +314,7 @@ def test_settings_that_fail_are_reported_as_in_a_grid_search(tiny_source):
             )
 
 
-def test_a_training_that_diverges_fails_alone(tiny_source):
+def test_a_training_that_diverges_is_an_error(tiny_source):
     X, y = make_series(24, 2)
     estimator = make_classifier(tiny_source, **WORDS, lr=1e30, l2=1.0)
     with pytest.raises(ValueError, match=r"diverged.*after 3 epochs with lr=1e\+30"):

@@ -66,7 +66,7 @@ def test_columns_are_what_their_names_say(make, output, n_views):
             assert_array_equal(features[:, column], expected)
 
 
-def test_the_source_hears_the_placed_series_and_the_perturbation(make, tiny_source):
+def test_the_input_is_the_placed_series_with_the_perturbation(make, tiny_source):
     X, _ = make_series()
     fitted = make().fit(X)
     placed = np.zeros((36, 1, 400))

@@ -248,7 +248,7 @@ class ProbaMapping(BaseEstimator):
 # What the source attends to
 
 
-def test_waveform_and_segments_are_what_the_source_hears(tiny_source):
+def test_waveform_and_segments_are_the_input_of_the_source(tiny_source):
     X, y = make_series(n_channels=2)
     classifier = make_classifier(tiny_source, max_epochs=0).fit(X, y)
     found = explain_source(classifier, X[3], perturbation=1)
@@ -389,7 +389,7 @@ def test_every_layer_that_is_offered_can_be_mapped(name):
     assert layers[default_layer(source)][0] > 1
 
 
-def test_a_thawed_source_says_the_same():
+def test_an_unfrozen_copy_has_the_same_outputs():
     waveforms = torch.linspace(-1, 1, 16000).sin().repeat(2, 1)
     for name in ("attrnn", "unet-attrnn", "wavebank"):
         source = load_source(name)

@@ -310,7 +310,7 @@ def test_runs_trained_in_one_pass_equal_separate_runs(parameters):
             assert not torch.equal(parameter[0], start[name][group])
 
 
-def test_each_group_may_hear_series_of_its_own():
+def test_each_group_may_have_series_of_its_own():
     perturbation = make_perturbation(0, 1, 2, input_gain=0.5)
     placed = random_tensor(3, 4, N)
     perturbed = perturbation(placed)

@@ -146,7 +146,7 @@ def test_an_empty_map_says_so(fitted):
     assert texts_of(display.axes_[3]) == [text]
 
 
-def test_maps_are_drawn_where_they_were_heard(fitted):
+def test_maps_are_drawn_at_their_time(fitted):
     classifier, X, _ = fitted
     display = V2SExplanationDisplay.from_estimator(classifier, X[0])
     for name, span in (("map_span", (0.1, 0.7)), ("spectrogram_span", (-0.1, 1.2))):
@@ -168,7 +168,7 @@ def test_a_source_without_time_says_so(fitted):
     assert texts_of(display.axes_[3]) == ["no layer of this source has a time axis"]
 
 
-def test_views_outside_the_second_have_the_last_panel_alone():
+def test_views_outside_the_second_have_only_the_last_panel():
     X, y = make_series()
     classifier = V2SClassifier(
         views=["wave", "slope"], max_epochs=0, random_state=0

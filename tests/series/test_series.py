@@ -339,7 +339,7 @@ def test_missing_values_are_an_error_unless_asked_for(form):
 
 
 @pytest.mark.parametrize("missing", ["error", "interpolate"])
-def test_a_short_series_is_the_same_alone_and_beside_others(missing):
+def test_a_short_series_is_the_same_by_itself_and_in_a_batch(missing):
     model = fitted([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0]], missing)
     together = model.read([[5.0, 6.0], [1.0, 2.0, 3.0]])[0]
     assert_array_equal(together, [[5, 6, nan, nan]])

@@ -118,7 +118,7 @@ def test_convolutions(batch, n_frames, seed):
 
 
 @pytest.mark.usefixtures("compiles")
-def test_features_need_not_lie_side_by_side():
+def test_features_need_not_be_contiguous():
     lstm, layers = make_lstm(*SIZES[0], seed=0), make_convolutions(0)
     for call, width in (
         (lambda x: lstm_forward(x, lstm), 4),

@@ -374,7 +374,7 @@ def test_refuses_what_it_cannot_compute(wrong):
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
 @pytest.mark.parametrize("second", [0.1, 0.5, 0.875])
-def test_a_click_is_in_the_frame_that_the_span_says(name, second):
+def test_a_click_is_in_the_frame_of_its_span(name, second):
     config = FRONT_ENDS[name]
     clip = torch.zeros(1, config.input_length)
     clip[0, int(second * config.sample_rate)] = 1.0

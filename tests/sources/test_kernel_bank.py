@@ -290,7 +290,7 @@ def learned(seed, clips, config=SMALL, start=0):
     return front_end.kernels
 
 
-def test_learning_is_decided_by_the_generator_alone():
+def test_learning_depends_on_the_generator_only():
     clips = noise(20, 512).float()
     before = clips.clone()
     state = torch.random.get_rng_state()
@@ -448,7 +448,7 @@ def test_an_untrained_wavebank_meets_the_contract():
     )
 
 
-def test_the_shipped_wavebank_is_frozen_and_tells_sounds_apart():
+def test_the_shipped_wavebank_is_frozen_and_distinguishes_sounds():
     source = load_source("wavebank")
     assert not any(parameter.requires_grad for parameter in source.parameters())
     time = np.arange(16000) / 16000

@@ -344,7 +344,7 @@ class Wrapped(nn.Module):
         return self.inner(waveform)
 
 
-def test_a_module_around_a_shared_source_leaves_it_alone(shelf):
+def test_a_module_around_a_shared_source_does_not_change_it(shelf):
     shared_one = load_source("tiny")
     mine = Wrapped(shared_one)
     source = load_source(mine, torch.float64)
@@ -567,7 +567,7 @@ def test_every_shipped_source_is_tested_here():
 
 
 @pytest.mark.parametrize("name", FRONT_END_OF_SHIPPED)
-def test_a_shipped_source_is_what_it_says(name):
+def test_a_shipped_source_matches_its_card(name):
     source = load_source(name)
     assert_frozen(source)
     assert check_source(source) is source

@@ -192,7 +192,7 @@ def test_gradient_is_that_of_finite_differences(dtype, shelf):
     assert float((above - below) / (2 * step)) == pytest.approx(float(expected), 1e-4)
 
 
-def test_a_waveform_does_not_hear_its_batch(shelf):
+def test_outputs_for_a_waveform_do_not_depend_on_its_batch(shelf):
     source = load_source("torchaudio:HUBERT_ASR_LARGE")
     waveforms = speech(3) * torch.tensor([[1.0], [0.1], [10.0]])
     together = source(waveforms).logits
@@ -200,7 +200,7 @@ def test_a_waveform_does_not_hear_its_batch(shelf):
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-4)
 
 
-def test_a_classifier_listens_with_a_bundle(shelf):
+def test_a_classifier_with_a_bundle_as_its_source(shelf):
     rng = torch.Generator().manual_seed(0)
     series = torch.randn(24, 50, generator=rng).numpy()
     series[12:] += 2.0

@@ -253,7 +253,7 @@ def test_shares_of_operators():
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_an_epoch_alone():
+def test_the_measure_of_an_epoch():
     (measure,) = epoch.measures(TRIAL)
     found = measure.run({})
     assert found.conditions["n"] == 10 and found.ours > 0 and found.other == 4.4

@@ -136,7 +136,7 @@ def test_the_quarters_of_the_course_make_up_the_first_threshold(case):
 
 @few
 @given(case=cases())
-def test_pooling_keeps_its_input_and_treats_each_series_alone(case):
+def test_pooling_keeps_its_input_and_treats_series_separately(case):
     responses, thresholds = map(torch.from_numpy, map(np.array, case))
     before = responses.clone(), thresholds.clone()
     together = pool(responses, thresholds)

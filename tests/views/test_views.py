@@ -87,7 +87,7 @@ def whole_second(view, source, series):
     ("n_channels", "n_timepoints"),
     [(1, 1), (1, 2), (1, 3), (1, 40), (1, 511), (1, 512), (3, 40), (3, 170)],
 )
-def test_the_shortcut_hears_what_the_whole_second_would(
+def test_the_shortcut_computes_what_the_whole_second_would(
     slope, n_channels, n_timepoints
 ):
     series = make_series(6, n_channels, n_timepoints)
@@ -103,7 +103,7 @@ def test_the_shortcut_hears_what_the_whole_second_would(
 
 
 @pytest.mark.parametrize("factor", [2, 2.7])
-def test_a_series_longer_than_the_second_is_heard_as_replicas_would_be(factor):
+def test_a_series_longer_than_the_second_is_shortened_as_for_replicas(factor):
     series = make_series(4, 1, int(512 * factor))
     source = make_bank()
     view = make_wave(series, source)
@@ -128,7 +128,7 @@ def test_channels_longer_than_their_share_are_resampled(slope, n_channels):
 
 
 @pytest.mark.parametrize("dilation", [1, 4, 32])
-def test_silence_behind_a_series_changes_nothing_of_what_is_heard_of_it(dilation):
+def test_zeros_behind_a_series_do_not_change_its_responses(dilation):
     front_end = load_source("wavebank", torch.float64).front_end
     series = torch.from_numpy(make_series(3, 1, 100)[:, 0])
     silence = torch.zeros(3, 900, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_silence_behind_a_series_changes_nothing_of_what_is_heard_of_it(dilation
     n_timepoints=st.sampled_from([1, 5, 24, 150]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_what_is_heard_of_a_series_does_not_depend_on_those_beside_it(
+def test_responses_to_a_series_do_not_depend_on_its_batch(
     slope, rows, n_timepoints, dtype
 ):
     # Flat parts: many responses are equal, and stand on thresholds.
@@ -160,7 +160,7 @@ def test_what_is_heard_of_a_series_does_not_depend_on_those_beside_it(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "n_timepoints"), [(20, 1100), (7, 5000)])
-def test_long_series_are_heard_one_like_the_other(n, n_timepoints, dtype):
+def test_long_series_have_the_same_features_in_any_batch(n, n_timepoints, dtype):
     series = make_series(n, 1, n_timepoints).clip(-0.5, 0.5)
     view = make_wave(series, load_source("wavebank", dtype))
     features = view.features(series, CPU)
@@ -182,7 +182,7 @@ def test_a_single_value_has_the_slope_of_a_flat_series():
     assert np.ptp(make_wave(flat).features(flat, CPU), axis=0).max() > 0
 
 
-def test_the_slope_does_not_hear_the_level():
+def test_the_slope_does_not_depend_on_the_level():
     series = make_series()
     slope, wave = make_wave(series, slope=True), make_wave(series)
     raised = series + 4.0
@@ -215,7 +215,7 @@ def features_by_channel(view, features):
 
 @both_waves
 @pytest.mark.parametrize("n_channels", [2, 3, 5])
-def test_each_channel_is_heard_by_itself(slope, n_channels):
+def test_features_of_each_channel_depend_on_no_other(slope, n_channels):
     series = make_series(8, n_channels)
     view = make_wave(series, slope=slope)
     before = features_by_channel(view, view.features(series, CPU))
@@ -335,7 +335,7 @@ def test_a_source_without_a_kernel_bank_is_refused():
     rows=st.lists(st.integers(0, 7), min_size=1, max_size=20),
     seed=st.integers(0, 2**63 - 1),
 )
-def test_content_alone_decides_the_order(rows, seed):
+def test_only_content_decides_the_order(rows, seed):
     series = make_series(8, 2, 3)
     picked = series[rows]
     order = content_order(picked, seed)
@@ -410,7 +410,7 @@ def test_levels_are_mean_and_standard_deviation():
     assert_allclose(view.features(series, CPU), expected, rtol=1e-12)
 
 
-def test_only_levels_that_differ_are_heard():
+def test_only_levels_that_differ_are_features():
     shape = standardise(make_series(20, 3))
     # One channel in its mean, one in its scale, one in neither.
     rng = np.random.default_rng(0)
@@ -440,7 +440,7 @@ def test_whether_levels_differ_does_not_depend_on_repetition():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("output", ["logits", "embedding", "both"])
 @pytest.mark.parametrize("n_channels", [1, 2])
-def test_the_tone_is_heard_without_a_perturbation(dtype, output, n_channels):
+def test_the_tone_has_no_perturbation(dtype, output, n_channels):
     source = TinySource().to(dtype).eval()
     series = make_series(5, n_channels)
     view = tone_view(source, output, n_channels, dtype)
@@ -606,7 +606,7 @@ def test_a_constant_series_is_a_steady_tone(dtype, n_timepoints, value):
     assert_allclose(steady, expected, rtol=0, atol=tolerance)
 
 
-def test_what_is_more_than_rounding_is_heard():
+def test_what_is_more_than_rounding_changes_the_tone():
     constant = torch.full((1, 1, 50), 0.1)
     moved = constant.clone()
     moved[..., 20:30] *= 1.001

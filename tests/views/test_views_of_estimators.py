@@ -125,7 +125,7 @@ def test_auto_means_all_views_unless_logits_alone_are_read(
     "mapping", ["random", "contiguous", "frequency", "iterative", "bayesian"]
 )
 @pytest.mark.parametrize("views", ["auto", "replicas", ["replicas"]])
-def test_words_are_read_of_the_replicas_alone(mapping, views):
+def test_logits_are_read_of_the_replicas_only(mapping, views):
     X, y = make_series()
     fitted = make_classifier(
         label_mapping=mapping, source_output="logits", views=views
@@ -199,7 +199,7 @@ def test_the_wave_source_needs_a_kernel_bank(source, name, views):
         classifier.fit(X, y)
 
 
-def test_an_unknown_wave_source_is_an_error_where_it_is_heard():
+def test_an_unknown_wave_source_is_an_error_where_it_is_used():
     X, y = make_series(n=8)
     classifier = make_classifier(wave_source="waves")
     with pytest.raises(ValueError, match="unknown source 'waves'"):
@@ -230,7 +230,7 @@ def test_a_failed_fit_leaves_everything_as_it_was():
 
 
 @each_fixed
-def test_one_view_alone_is_enough(view):
+def test_a_single_view_is_enough(view):
     X, y = make_levels() if view == "level" else make_series()
     # The tiny source is too short for a tone to have a course.
     source = "attrnn" if view == "tone" else None
@@ -302,7 +302,7 @@ def test_columns_of_a_view_do_not_depend_on_the_other_views():
         assert_array_equal(features[:, columns], of_view.transform(X))
 
 
-def test_a_series_is_heard_the_same_whatever_stands_beside_it():
+def test_features_of_a_series_do_not_depend_on_its_batch():
     X, y = make_series()
     fitted = make_classifier(views=["wave", "slope", "level"]).fit(X, y)
     together = fitted.predict_proba(X)
@@ -565,7 +565,7 @@ def test_a_wave_source_without_a_checkpoint_cannot_be_saved(checkpoints, tmp_pat
 # --- training ------------------------------------------------------------------------
 
 
-def test_training_makes_the_loss_smaller_and_hears_all_views():
+def test_training_makes_the_loss_smaller_and_uses_all_views():
     X, y = make_series(n=60)
     fitted = make_classifier(max_epochs=2, lr=0.01, dropout=0.0).fit(X, y)
     assert fitted.history_[-1]["train_loss"] < fitted.history_[0]["train_loss"]
@@ -612,7 +612,7 @@ def test_partial_fit_goes_on_by_gradient(views):
     assert_allclose(found.exp(), classifier.predict_proba(X), rtol=0, atol=1e-5)
 
 
-def test_early_stopping_hears_all_views():
+def test_early_stopping_uses_all_views():
     X, y = make_series(n=40)
     fitted = make_classifier(max_epochs=3, early_stopping=True).fit(X, y)
     assert all("valid_loss" in row for row in fitted.history_)
@@ -645,7 +645,7 @@ def test_a_warm_start_keeps_the_views_and_goes_on_from_the_perturbation():
     ],
     ids=["fewer", "words", "all, but words"],
 )
-def test_a_warm_start_cannot_hear_other_views(changes, message):
+def test_a_warm_start_cannot_change_the_views(changes, message):
     X, y = make_series()
     classifier = make_classifier(warm_start=True).fit(X, y)
     expected = classifier.predict_proba(X)
@@ -753,7 +753,7 @@ def test_nothing_but_constant_series_say_nothing():
     assert_allclose(probabilities, 0.5, rtol=0, atol=1e-3)
 
 
-def test_levels_of_constant_series_are_heard():
+def test_levels_of_constant_series_are_features():
     rng = np.random.default_rng(0)
     y = np.arange(20) % 2
     X = np.repeat(y[:, None] + 0.1 * rng.normal(size=(20, 1)), 24, axis=1)
@@ -764,7 +764,7 @@ def test_levels_of_constant_series_are_heard():
 
 
 @pytest.mark.parametrize("kind", ["channels", "unequal"])
-def test_channels_and_unequal_lengths_are_heard_in_all_views(kind):
+def test_channels_and_unequal_lengths_in_all_views(kind):
     X, y = make_kind(kind)
     fitted = make_classifier().fit(X, y)
     assert fitted.views_ == VIEWS
@@ -788,7 +788,7 @@ def test_missing_values_are_interpolated_in_all_views():
 
 
 @pytest.mark.parametrize("view", ["wave", "level"])
-def test_values_that_no_view_can_hear_are_an_error(view):
+def test_values_that_no_view_can_represent_are_an_error(view):
     X, y = make_series()
     fitted = make_classifier(views=view, normalization=None).fit(X, y)
     with pytest.raises(ValueError, match=f"the view '{view}' gave NaN or infinity"):
