@@ -104,7 +104,7 @@ SourceEmbeddingDisplay.from_estimators(
 
 ranks = rank_sources(X_train, y_train)
 accuracies = [
-    V2SClassifier(rank.name, views="replicas", random_state=0)
+    V2SClassifier(rank.name, views="replicas", max_epochs=0, random_state=0)
     .fit(X_train, y_train)
     .score(X_test, y_test)
     for rank in ranks

@@ -305,9 +305,23 @@ def test_without_gradient_there_are_no_epochs_to_tell_of(
     code, printed, _ = v2s(
         "train", "--dataset", "train.csv", "--output", tmp_path / "a.safetensors",
         "--source", data / "source.safetensors", "--views", "replicas",
+        "--epochs", "0",
     )  # fmt: skip
     assert code == 0
     assert "epoch" not in printed
+
+
+def test_by_default_there_are_epochs_to_tell_of(
+    v2s: Command, data: Path, tmp_path: Path
+) -> None:
+    code, printed, _ = v2s(
+        "train", "--dataset", "train.csv", "--output", tmp_path / "a.safetensors",
+        "--source", data / "source.safetensors", "--views", "replicas",
+    )  # fmt: skip
+    assert code == 0
+    # 30 series are two steps in each epoch.
+    assert "epochs: 100, epoch 100: train loss" in printed
+    assert V2SClassifier.load(tmp_path / "a.safetensors").n_iter_ == 100
 
 
 class CrashError(RuntimeError):
@@ -405,14 +419,17 @@ def test_ctrl_c(
     ("options", "text"),
     [
         ("--output a.pt", "a.pt: must end in .safetensors"),
-        ("--output a.safetensors --mapping 3", "has no effect on the label mapping"),
+        (
+            "--output a.safetensors --label-mapping bayesian --mapping 3",
+            "--mapping-size has no effect on the label mapping 'bayesian'",
+        ),
         ("--output a.safetensors --mod 0 --mapping 3", "--mod 0 means mapping_size=1"),
         ("--output a.safetensors --mod 2 --no-fine-tune", "means fine_tune=True"),
         ("--output a.safetensors --mod 3", "invalid choice: 3"),
-        ("--output a.safetensors --per 3", "nothing is trained by gradient"),
+        ("--output a.safetensors --per 3 --eps 0", "nothing is trained by gradient"),
         ("--output a.safetensors --per -1 --eps 2", "must be 0 or more"),
         ("--output a.safetensors --dr much", "neither a whole number of tenths nor"),
-        ("--output a.safetensors --dr 3", "dropout given, but nothing is trained"),
+        ("--output a.safetensors --dr 3 --eps 0", "dropout given, but nothing is"),
         ("--output a.safetensors --lr 1 --mod 1 --eps 0", "lr given, but nothing is"),
         ("--output a.safetensors --seg many", "neither a number nor one of ['auto']"),
         ("--output a.safetensors --net 7", "7 is none of the numbers [0, 1, 2, 3]"),

@@ -329,7 +329,7 @@ def test_a_confident_classifier_still_has_a_map():
 
 def test_attention_and_spectrogram_are_those_of_the_source():
     X, y = with_event()
-    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
+    classifier = V2SClassifier("attrnn", max_epochs=0, random_state=0).fit(X, y)
     found = explain_source(classifier, X[0])
     source = load_source("attrnn")
     waveform = torch.from_numpy(found.waveform).float()[None]
@@ -371,7 +371,7 @@ def test_the_shared_source_is_left_alone():
 # Layers
 
 
-@pytest.mark.parametrize("name", ["attrnn", "unet-attrnn", "wavebank"])
+@pytest.mark.parametrize("name", ["attrnn", "unet-attrnn", "tc-resnet", "wavebank"])
 def test_every_layer_that_is_offered_can_be_mapped(name):
     X, y = with_event(n=8)
     source = load_source(name)
@@ -391,7 +391,7 @@ def test_every_layer_that_is_offered_can_be_mapped(name):
 
 def test_an_unfrozen_copy_has_the_same_outputs():
     waveforms = torch.linspace(-1, 1, 16000).sin().repeat(2, 1)
-    for name in ("attrnn", "unet-attrnn", "wavebank"):
+    for name in ("attrnn", "unet-attrnn", "tc-resnet", "wavebank"):
         source = load_source(name)
         outputs = record_activations(unfrozen_copy(source), waveforms).outputs
         for mine, theirs in zip(outputs, source(waveforms), strict=True):

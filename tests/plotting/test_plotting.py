@@ -103,15 +103,21 @@ def test_the_explanation_draws_what_was_computed(fitted):
     assert "conv" in activation.get_title(loc="left")
 
 
-def test_the_figure_of_the_default_classifier_has_no_overlaps():
+@pytest.mark.parametrize("source", ["tc-resnet", "attrnn"])
+def test_the_figure_of_the_default_classifier_has_no_overlaps(source):
     X, y = make_series()
     labels = np.where(y == 0, "a class of a long name", "another one of that kind")
-    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, labels)
+    classifier = V2SClassifier(source, max_epochs=0, random_state=0).fit(X, labels)
     for view in ("replicas", "tone"):
         display = V2SExplanationDisplay.from_estimator(classifier, X[0], view=view)
         assert overlapping(display.figure_) == []
-        weights = display.axes_[1].lines[0].get_ydata()
-        assert_allclose(weights, np.log10(display.explanation.attention))
+        if source == "tc-resnet" and view == "replicas":
+            assert display.explanation.attention is None
+            (note,) = display.axes_[1].texts
+            assert note.get_text() == "this source has no attention"
+        else:
+            weights = display.axes_[1].lines[0].get_ydata()
+            assert_allclose(weights, np.log10(display.explanation.attention))
         # The panels share the second, so that they can be compared.
         boxes = [axes.get_position() for axes in display.axes_]
         assert_allclose([box.x0 for box in boxes], boxes[0].x0)
