@@ -98,7 +98,7 @@ BAD_X = {
     "series and numbers": (
         lambda X: [1.0, *X[1:]],
         ValueError,
-        "X holds series and single values",
+        "X mixes series and single values",
     ),
     "values whose variance overflows": (
         lambda X: 1e200 * X,
