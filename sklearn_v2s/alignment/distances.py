@@ -402,7 +402,7 @@ def rank_sources(
         Names or checkpoint paths with logits of speech kept beside them.
     estimator : V2SClassifier, default=None
         Is cloned and fitted with each source; None takes the defaults with only the
-        view ``"replicas"``.
+        view ``"replicas"`` and without training: how near a source is to begin with.
     source_logits : dict of str to SourceLogits, default=None
         Logits of speech by source, where none are kept with it.
     random_state : int, RandomState instance or None, default=0
@@ -440,7 +440,7 @@ def rank_sources(
             "checkpoint. For a module, use alignment_scores with source_logits."
         )
     if estimator is None:
-        estimator = V2SClassifier(views="replicas", random_state=0)
+        estimator = V2SClassifier(views="replicas", max_epochs=0, random_state=0)
     given = source_logits or {}
     ranks = []
     for name in names:

@@ -146,7 +146,9 @@ def test_scores_compare_the_logits_of_both(tiny_source):
 
 def test_logits_of_different_sources_have_no_distance():
     X, y = make_series(n=8)
-    classifier = V2SClassifier(views="replicas", random_state=0).fit(X, y)
+    classifier = V2SClassifier(
+        "attrnn", views="replicas", max_epochs=0, random_state=0
+    ).fit(X, y)
     other = load_source_logits("wavebank")
     message = "source_logits are of another source.*load_source_logits\\('attrnn'\\)"
     with pytest.raises(ValueError, match=message):
@@ -162,14 +164,16 @@ def test_only_what_is_reprogrammed_has_a_distance():
     X, y = make_series(n=8)
     with pytest.raises(NotFittedError):
         alignment_scores(V2SClassifier(), X)
-    classifier = V2SClassifier(views="tone", random_state=0).fit(X, y)
+    classifier = V2SClassifier(views="tone", max_epochs=0, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"has the views \['tone'\]; only 'replicas'"):
         alignment_scores(classifier, X)
 
 
 def test_speech_is_nearer_to_speech_than_to_series():
     X, y = make_series()
-    classifier = V2SClassifier(views="replicas", random_state=0).fit(X, y)
+    classifier = V2SClassifier(
+        "attrnn", views="replicas", max_epochs=0, random_state=0
+    ).fit(X, y)
     speech = load_source_logits("attrnn").logits
     found = alignment_scores(classifier, X, random_state=0)
     halves = sliced_wasserstein(speech[::2], speech[1::2], random_state=0)
@@ -224,7 +228,9 @@ def test_sources_are_ranked_by_the_distance():
     assert {rank.name for rank in ranks} == {"attrnn", "unet-attrnn", "wavebank"}
     for rank in ranks:
         speech = load_source_logits(rank.name)
-        classifier = V2SClassifier(rank.name, views="replicas", random_state=0)
+        classifier = V2SClassifier(
+            rank.name, views="replicas", max_epochs=0, random_state=0
+        )
         scores = alignment_scores(classifier.fit(X, y), X, random_state=0)
         assert rank.scores == scores
         assert rank.source_loss == speech.loss

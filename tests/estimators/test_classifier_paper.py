@@ -13,8 +13,7 @@ from sklearn_v2s import V2SClassifier
 from sklearn_v2s.label_mapping import (
     LinearLabelMapping,
 )
-from sklearn_v2s.sources import list_sources
-from tests.small import make_series
+from tests.small import DEFAULT_OF_0_1_0, make_series
 
 # --- the paper -----------------------------------------------------------------------
 
@@ -112,33 +111,34 @@ def read_ucr(shared, name):
     return [(table[:, 1:], table[:, 0].astype(int)) for table in tables]
 
 
-@pytest.fixture
-def trained_source():
-    if list_sources()["attrnn"] == "dev":
-        pytest.skip("the shipped checkpoint is an untrained stand-in")
-    return "attrnn"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["GunPoint", "ItalyPowerDemand"])
-def test_the_defaults_beat_the_majority_on_real_series(shared, trained_source, name):
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("GunPoint", {}),
+        ("GunPoint", DEFAULT_OF_0_1_0),
+        ("ItalyPowerDemand", {"max_epochs": 0}),
+        ("ItalyPowerDemand", DEFAULT_OF_0_1_0),
+    ],
+    ids=["GunPoint", "GunPoint as 0.1.0", "ItalyPowerDemand", "ItalyPower as 0.1.0"],
+)
+def test_the_defaults_beat_the_majority_on_real_series(shared, name, parameters):
     (X, y), (X_test, y_test) = read_ucr(shared, name)
-    fitted = V2SClassifier(trained_source, random_state=0).fit(X, y)
+    fitted = V2SClassifier(**parameters, random_state=0).fit(X, y)
     majority = DummyClassifier().fit(X, y).score(X_test, y_test)
     assert majority < 0.55
     assert fitted.score(X_test, y_test) > 0.75
 
 
 @pytest.mark.slow
-def test_labels_minus_one_and_one_are_two_classes(shared, trained_source):
+def test_labels_minus_one_and_one_are_two_classes(shared):
     (X, y), (X_test, y_test) = read_ucr(shared, "ECG200")
     assert set(y) == {-1, 1}
-    fitted = V2SClassifier(trained_source, random_state=0).fit(X, y)
+    fitted = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     predicted = fitted.predict(X_test)
     assert set(predicted) == {-1, 1}
-    renamed = V2SClassifier(trained_source, random_state=0).fit(
-        X, np.where(y > 0, 1, 0)
-    )
+    renamed = V2SClassifier(max_epochs=0, random_state=0)
+    renamed.fit(X, np.where(y > 0, 1, 0))
     assert_array_equal(renamed.predict(X_test), np.where(predicted > 0, 1, 0))
     majority = DummyClassifier().fit(X, y).score(X_test, y_test)
     assert fitted.score(X_test, y_test) > majority

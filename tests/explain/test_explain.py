@@ -105,7 +105,7 @@ def test_occlusion_averages_over_the_windows_that_hide_a_point(
 
 def test_the_default_classifier_looks_at_the_event():
     X, y = with_event()
-    classifier = V2SClassifier(random_state=0).fit(X, y)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     X_new, _ = with_event(seed=1)
     shares = []
     for series in X_new[:5]:
@@ -132,12 +132,16 @@ def test_missing_values_and_shorter_series():
     X, y = with_event()
     series = X[0].copy()
     series[:5] = np.nan
-    classifier = V2SClassifier(views="level", missing="interpolate", random_state=0)
+    classifier = V2SClassifier(
+        views="level", missing="interpolate", max_epochs=0, random_state=0
+    )
     found = attribute_series(classifier.fit(X, y), series)
     assert np.isfinite(found.values).all()
     assert np.isnan(found.series[0, :5]).all()
     ragged = [row[: 60 - number % 3] for number, row in enumerate(X)]
-    unequal = V2SClassifier(views=["tone", "level"], random_state=0).fit(ragged, y)
+    unequal = V2SClassifier(views=["tone", "level"], max_epochs=0, random_state=0).fit(
+        ragged, y
+    )
     for method in ("occlusion", "gradient"):
         found = attribute_series(unequal, X[0, :50], method=method)
         assert found.values.shape == (1, 50)
@@ -187,9 +191,9 @@ def test_the_gradient_is_that_of_the_log_odds(tiny_source, parameters):
 @pytest.mark.parametrize("views", ["replicas", ["replicas", "tone"]], ids=str)
 def test_the_gradient_goes_through_a_spectrogram(views):
     X, y = make_series(n=12)
-    classifier = V2SClassifier(views=views, precision="float64", random_state=0).fit(
-        X, y
-    )
+    classifier = V2SClassifier(
+        views=views, precision="float64", max_epochs=0, random_state=0
+    ).fit(X, y)
     # The phase of a tone adds up the values: differences are not as exact.
     check_gradient(classifier, X[0], target=1, rtol=5e-3)
 
@@ -204,11 +208,13 @@ def test_the_gradient_is_averaged_over_a_window(tiny_source):
 
 def test_views_without_gradient_are_named():
     X, y = with_event()
-    classifier = V2SClassifier(random_state=0).fit(X, y)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     found = attribute_series(classifier, X[0], method="gradient")
     assert found.held == ("wave", "slope", "level")
     assert np.abs(found.values).max() > 0
-    deaf = V2SClassifier(views=["wave", "level"], random_state=0).fit(X, y)
+    deaf = V2SClassifier(views=["wave", "level"], max_epochs=0, random_state=0).fit(
+        X, y
+    )
     with pytest.raises(ValueError, match="no gradient goes through the views"):
         attribute_series(deaf, X[0], method="gradient")
     with pytest.raises(
@@ -314,7 +320,7 @@ def test_layers_that_a_frozen_source_skips_are_offered():
 
 def test_a_confident_classifier_still_has_a_map():
     X, y = with_event()
-    classifier = V2SClassifier(views="replicas", random_state=0).fit(X, y)
+    classifier = V2SClassifier(views="replicas", max_epochs=0, random_state=0).fit(X, y)
     classifier.label_mapping_.temperature_ *= 1e3
     found = explain_source(classifier, X[0], cam="hires-cam")
     assert found.probability > 1 - 1e-12
@@ -323,7 +329,7 @@ def test_a_confident_classifier_still_has_a_map():
 
 def test_attention_and_spectrogram_are_those_of_the_source():
     X, y = with_event()
-    classifier = V2SClassifier(random_state=0).fit(X, y)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     found = explain_source(classifier, X[0])
     source = load_source("attrnn")
     waveform = torch.from_numpy(found.waveform).float()[None]
@@ -341,7 +347,7 @@ def test_attention_and_spectrogram_are_those_of_the_source():
 
 def test_the_tone_is_explained_too():
     X, y = with_event()
-    classifier = V2SClassifier(random_state=0).fit(X, y)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     found = explain_source(classifier, X[0], view="tone")
     assert found.segments == []
     assert not found.perturbation.any()
@@ -350,7 +356,7 @@ def test_the_tone_is_explained_too():
 
 def test_the_shared_source_is_left_alone():
     X, y = with_event()
-    classifier = V2SClassifier(random_state=0).fit(X, y)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, y)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     explain_source(classifier, X[0])
@@ -369,7 +375,9 @@ def test_the_shared_source_is_left_alone():
 def test_every_layer_that_is_offered_can_be_mapped(name):
     X, y = with_event(n=8)
     source = load_source(name)
-    classifier = V2SClassifier(name, views="replicas", random_state=0).fit(X, y)
+    classifier = V2SClassifier(
+        name, views="replicas", max_epochs=0, random_state=0
+    ).fit(X, y)
     layers = explainable_layers(source)
     assert default_layer(source) in layers
     names = dict(source.named_modules())
@@ -495,7 +503,12 @@ def test_padding_of_the_front_end_does_not_shift_what_is_drawn(yamnet):
     X[0] = 0.0
     X[0, 100] = 9.0
     classifier = V2SClassifier(
-        yamnet, views="replicas", n_segments=1, init_scale=1e-4, random_state=0
+        yamnet,
+        views="replicas",
+        n_segments=1,
+        init_scale=1e-4,
+        max_epochs=0,
+        random_state=0,
     ).fit(X, y)
     found = explain_source(classifier, X[0])
     start, end = found.spectrogram_span
@@ -601,6 +614,6 @@ def test_bad_series_and_estimators(tiny_source):
         explain_source(Bump().fit(), X[0])
     with pytest.raises(ValueError, match="output='words' is not allowed"):
         represent_series(classifier, X, output="words")
-    deaf = V2SClassifier(views="level", random_state=0).fit(X, y)
+    deaf = V2SClassifier(views="level", max_epochs=0, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="only 'replicas' is reprogrammed"):
         represent_series(deaf, X)

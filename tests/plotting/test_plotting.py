@@ -106,7 +106,7 @@ def test_the_explanation_draws_what_was_computed(fitted):
 def test_the_figure_of_the_default_classifier_has_no_overlaps():
     X, y = make_series()
     labels = np.where(y == 0, "a class of a long name", "another one of that kind")
-    classifier = V2SClassifier(random_state=0).fit(X, labels)
+    classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X, labels)
     for view in ("replicas", "tone"):
         display = V2SExplanationDisplay.from_estimator(classifier, X[0], view=view)
         assert overlapping(display.figure_) == []
@@ -170,7 +170,9 @@ def test_a_source_without_time_says_so(fitted):
 
 def test_views_outside_the_second_have_only_the_last_panel():
     X, y = make_series()
-    classifier = V2SClassifier(views=["wave", "slope"], random_state=0).fit(X, y)
+    classifier = V2SClassifier(
+        views=["wave", "slope"], max_epochs=0, random_state=0
+    ).fit(X, y)
     display = V2SExplanationDisplay.from_estimator(classifier, X[0], window=3)
     assert display.explanation is None
     (series,) = display.axes_

@@ -63,7 +63,9 @@ def test_a_fit_shows_its_forward_passes(monkeypatch):
     X, y = make_series(n=8)
     for verbose in (0, 1):
         monkeypatch.setattr(sys, "stderr", stream := Terminal())
-        V2SClassifier(verbose=verbose, random_state=0).fit(X, y).predict(X)
+        V2SClassifier(verbose=verbose, max_epochs=0, random_state=0).fit(X, y).predict(
+            X
+        )
         # Replicas, tone, wave and slope.
         assert stream.getvalue().count("0/8") == 4 * verbose
 

@@ -35,6 +35,10 @@ def passes(monkeypatch):
     return passes
 
 
+def make_quick(**parameters):
+    return V2SClassifier(**{"max_epochs": 0, "random_state": 0} | parameters)
+
+
 def make_words(**parameters):
     return V2SClassifier.from_paper(max_epochs=0, random_state=0, **parameters)
 
@@ -42,19 +46,19 @@ def make_words(**parameters):
 def test_nothing_is_cached_by_default(passes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        V2SClassifier(random_state=0).fit(X, Y)
+        make_quick().fit(X, Y)
     assert len(passes) == 2 * 4
     assert not list(tmp_path.iterdir())
 
 
 def test_a_forward_pass_is_not_computed_twice(passes, tmp_path):
-    expected = V2SClassifier(random_state=0).fit(X, Y).predict_proba(X)
+    expected = make_quick().fit(X, Y).predict_proba(X)
     passes.clear()
-    classifier = V2SClassifier(memory=str(tmp_path), random_state=0).fit(X, Y)
+    classifier = make_quick(memory=str(tmp_path)).fit(X, Y)
     assert_array_equal(classifier.predict_proba(X), expected)
     first = list(passes)
     assert [name for name, _ in first] == ["collect_outputs"] * 2 + ["compute"] * 2
-    again = V2SClassifier(memory=str(tmp_path), random_state=0).fit(X, Y)
+    again = make_quick(memory=str(tmp_path)).fit(X, Y)
     assert_array_equal(again.predict_proba(X), expected)
     assert passes == first
 
@@ -75,19 +79,19 @@ def test_a_forward_pass_is_not_computed_twice(passes, tmp_path):
     ids=str,
 )
 def test_whatever_decides_the_outputs_is_told_apart(other, tmp_path):
-    common = {"views": "replicas", "n_segments": 1, "mask": False, "random_state": 0}
-    V2SClassifier(memory=str(tmp_path), **common).fit(X, Y)
-    expected = V2SClassifier(**(common | other)).fit(X, Y).predict_proba(X)
-    found = V2SClassifier(memory=str(tmp_path), **(common | other)).fit(X, Y)
+    common = {"views": "replicas", "n_segments": 1, "mask": False}
+    make_quick(memory=str(tmp_path), **common).fit(X, Y)
+    expected = make_quick(**(common | other)).fit(X, Y).predict_proba(X)
+    found = make_quick(memory=str(tmp_path), **(common | other)).fit(X, Y)
     assert_array_equal(found.predict_proba(X), expected)
 
 
 @pytest.mark.parametrize("view", ["wave", "slope", "tone"])
 def test_views_are_told_apart(view, tmp_path):
     for name in ("wave", "slope", "tone"):
-        V2SClassifier(views=name, memory=str(tmp_path), random_state=0).fit(X, Y)
-    expected = V2SClassifier(views=view, random_state=1).fit(X, Y)
-    found = V2SClassifier(views=view, memory=str(tmp_path), random_state=1).fit(X, Y)
+        make_quick(views=name, memory=str(tmp_path)).fit(X, Y)
+    expected = make_quick(views=view, random_state=1).fit(X, Y)
+    found = make_quick(views=view, memory=str(tmp_path), random_state=1).fit(X, Y)
     assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
 
 
@@ -133,7 +137,7 @@ def test_the_transformer_shares_with_the_classifier(passes, tmp_path):
 
 def test_the_folder_is_no_part_of_a_saved_classifier(tmp_path):
     path = tmp_path / "saved.safetensors"
-    classifier = V2SClassifier(memory=str(tmp_path / "kept"), random_state=0)
+    classifier = make_quick(memory=str(tmp_path / "kept"))
     classifier.fit(X, Y).save(path)
     assert str(tmp_path).encode() not in path.read_bytes()
     assert V2SClassifier.load(path).memory is None

@@ -2,8 +2,11 @@
 """Every architecture as a source: sizes, contract, checkpoint, pretraining."""
 
 import copy
+import hashlib
 import itertools
+import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +17,16 @@ from sklearn_v2s.sources import (
     FRONT_ENDS,
     FrontEndConfig,
     check_source,
+    list_sources,
     load_source,
+    registry,
     save_checkpoint,
 )
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES
 from sklearn_v2s.sources.contract import freeze
 from sklearn_v2s.sources.networks.attrnn import AttRNN, count_parameters
 from sklearn_v2s.sources.networks.resnet import ResNet
+from sklearn_v2s.sources.networks.tc_resnet import TCResNet
 from sklearn_v2s.sources.networks.tcn import TCN
 from sklearn_v2s.sources.networks.unet_attrnn import UNetAttRNN
 from sklearn_v2s.sources.networks.vggish import VGGish, build_vggish
@@ -32,10 +38,10 @@ LOG_MEL = [
     name for name, entry in ARCHITECTURES.items() if entry.front_end is FrontEndConfig
 ]
 # Those that train on two cores and whose checkpoints a package can carry.
-SMALL = ("unet-attrnn", "resnet", "tcn", "vggish")
+SMALL = ("unet-attrnn", "resnet", "tcn", "tc-resnet", "vggish")
 # 300 MB in float32: too large to copy around in tests.
 HUGE = "vggish-paper"
-FRONT_END = {"yamnet": "yamnet", "vggish": "vggish"}
+FRONT_END = {"yamnet": "yamnet", "vggish": "vggish", "tc-resnet": "mel-64"}
 WORDS = [f"word{position}" for position in range(36)]
 
 
@@ -60,6 +66,14 @@ def test_numbers_of_parameters_are_those_of_the_paper():
     assert count_parameters(UNetAttRNN(36), single_bias=True) == 206_647
     assert count_parameters(ResNet(36)) == pytest.approx(1e6, rel=0.03)
     assert count_parameters(TCN(36)) == pytest.approx(1e6, rel=0.03)
+
+
+def test_tc_resnet_has_the_size_of_its_layers():
+    # Stem, then for each block two convolutions, a shortcut and three normalisations.
+    expected = 64 * 32 * 3 + 2 * 32
+    for n_in, n_out in [(32, 48), (48, 64), (64, 96)]:
+        expected += 9 * n_in * n_out + 9 * n_out * n_out + n_in * n_out + 6 * n_out
+    assert count_parameters(TCResNet(36)) == expected + 96 * 36 + 36 == 259_012
 
 
 def test_resnet_is_the_one_of_its_reference():
@@ -233,6 +247,103 @@ def test_tcn_sees_all_earlier_frames_and_no_later_one():
         assert has_slope[: frame + 1].any()
         assert has_slope[frame]
     assert has_slope[0]
+
+
+def reference_tc_resnet(network, features):
+    """Sum over taps, one output frame at a time; frames outside are zeros."""
+
+    def convolve(maps, layer, stride):
+        kernel = layer.weight.numpy()
+        length = kernel.shape[2]
+        out = np.zeros((len(kernel), -(-maps.shape[1] // stride)))
+        for frame, tap in itertools.product(range(out.shape[1]), range(length)):
+            source = frame * stride + tap - length // 2
+            if 0 <= source < maps.shape[1]:
+                out[:, frame] += kernel[:, :, tap] @ maps[:, source]
+        return out
+
+    def normalise(maps, norm):
+        scale = norm.weight.numpy() / np.sqrt(norm.running_var.numpy() + norm.eps)
+        shifted = maps - norm.running_mean.numpy()[:, None]
+        return shifted * scale[:, None] + norm.bias.numpy()[:, None]
+
+    maps = convolve(features.T, network.stem, 1)
+    maps = np.maximum(normalise(maps, network.stem_norm), 0)
+    stages = [maps]
+    for block in network.blocks:
+        inner = convolve(maps, block.conv1, 2)
+        inner = np.maximum(normalise(inner, block.norm1), 0)
+        inner = normalise(convolve(inner, block.conv2, 1), block.norm2)
+        conv, norm = block.shortcut
+        maps = np.maximum(inner + normalise(convolve(maps, conv, 2), norm), 0)
+        stages.append(maps)
+    pooled = [part for maps in stages for part in (maps.mean(1), maps.max(1))]
+    weight, bias = network.output.weight.numpy(), network.output.bias.numpy()
+    return weight @ maps.mean(1) + bias, np.concatenate(pooled)
+
+
+@pytest.mark.parametrize("n_frames", [100, 37])
+def test_tc_resnet_is_that_of_its_reference(n_frames):
+    network = randomise(TCResNet(3, n_mels=7))
+    features = torch.randn(2, n_frames, 7, dtype=torch.float64)
+    found = network(features)
+    for row, clip in enumerate(features):
+        logits, embedding = reference_tc_resnet(network, clip.numpy())
+        np.testing.assert_allclose(found.logits[row], logits, atol=1e-10)
+        np.testing.assert_allclose(found.embedding[row], embedding, atol=1e-10)
+
+
+def test_tc_resnet_halves_the_frames_three_times():
+    network = randomise(TCResNet(3))
+    shapes = []
+    for block in network.blocks:
+        block.register_forward_hook(lambda _, __, out: shapes.append(out.shape[1:]))
+    outputs = network(torch.randn(1, 100, 64, dtype=torch.float64))
+    assert [tuple(shape) for shape in shapes] == [(48, 50), (64, 25), (96, 13)]
+    size = 2 * (32 + 48 + 64 + 96)
+    assert outputs.embedding.shape == (1, size) == (1, network.embedding_size)
+
+
+def test_the_shipped_tc_resnet():
+    folder = Path(registry.__file__).parent / "checkpoints"
+    entry = json.loads((folder / "manifest.json").read_text("utf-8"))["tc-resnet"]
+    path = folder / entry["file"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+    assert path.stat().st_size < 2_000_000
+    card = (folder / "tc-resnet.md").read_text("utf-8")
+    assert f"`{entry['sha256']}`" in card
+    source = load_source("tc-resnet")
+    assert source.architecture == "tc-resnet"
+    assert source.reference.sha256 == entry["sha256"]
+    assert f"{count_parameters(source.network):,} trainable parameters" in card
+    assert f"{len(source.classes)} source classes" in card
+    assert ", ".join(source.classes) in card
+    assert source.front_end.config == FRONT_ENDS["mel-64"]
+    # 100 frames of 64 bands.
+    assert source.front_end(waveforms()).shape == (2, 100, 64)
+    outputs = source(waveforms())
+    assert outputs.logits.shape == (2, len(source.classes))
+    assert outputs.embedding.shape == (2, source.embedding_size) == (2, 480)
+    assert "tc-resnet" in list_sources()
+
+
+def test_the_gradient_through_the_shipped_tc_resnet():
+    source = load_source("tc-resnet", torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    waveform = waveforms(1, torch.float64).requires_grad_()
+    weight = torch.randn(1, 523, generator=generator, dtype=torch.float64)
+
+    def value(given):
+        return (torch.cat(list(source(given)), dim=1) * weight).sum()
+
+    value(waveform).backward()
+    direction = torch.randn(1, 16000, generator=generator, dtype=torch.float64)
+    step = 1e-8
+    with torch.no_grad():
+        above, below = (value(waveform + s * step * direction) for s in (1.0, -1.0))
+    expected = float((waveform.grad * direction).sum())
+    assert abs(expected) > 1e-3
+    assert float((above - below) / (2 * step)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_resnet_halves_where_its_reference_does():

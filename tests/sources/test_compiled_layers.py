@@ -207,7 +207,7 @@ import numpy as np
 from sklearn_v2s import V2SClassifier
 X = np.random.default_rng(0).normal(size=(8, 30))
 y = np.arange(8) % 2
-V2SClassifier(random_state=0).fit(X, y).predict(X)
+V2SClassifier("attrnn", max_epochs=0, random_state=0).fit(X, y).predict(X)
 print("numba" in sys.modules)
 V2SClassifier.from_paper(max_epochs=1, random_state=0).fit(X, y)
 print("numba" in sys.modules)

@@ -209,6 +209,7 @@ def test_a_classifier_with_a_bundle_as_its_source(shelf):
         "torchaudio:WAV2VEC2_ASR_BASE_960H:2",
         views="replicas",
         normalization="global",
+        max_epochs=0,
         random_state=0,
     ).fit(series, classes)
     assert classifier.score(series, classes) > 0.7
