@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sklearn_v2s.black_box import BlackBoxV2SClassifier
     from sklearn_v2s.classifier import V2SClassifier
     from sklearn_v2s.plotting import (
+        LabelMappingDisplay,
         SourceEmbeddingDisplay,
         TrainingHistoryDisplay,
         V2SExplanationDisplay,
@@ -34,6 +35,7 @@ except PackageNotFoundError:  # run from a source tree that was not installed
 __all__ = [
     "BlackBoxV2SClassifier",
     "FCNClassifier",
+    "LabelMappingDisplay",
     "SourceEmbeddingDisplay",
     "TrainingHistoryDisplay",
     "TransferClassifier",
@@ -49,6 +51,7 @@ __all__ = [
 _MODULES = {
     "BlackBoxV2SClassifier": "black_box",
     "FCNClassifier": "baselines",
+    "LabelMappingDisplay": "plotting",
     "SourceEmbeddingDisplay": "plotting",
     "TrainingHistoryDisplay": "plotting",
     "TransferClassifier": "baselines",

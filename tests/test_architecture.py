@@ -24,7 +24,7 @@ FLOORS = (
     ("label_mapping",),
     ("training",),
     ("model",),
-    ("base",),
+    ("base", "parameter_effects"),
     ("classifier", "transformer", "baselines", "black_box", "pretraining"),
     ("search",),
     ("explain", "alignment"),

@@ -554,6 +554,7 @@ def test_source_model_meets_the_contract():
 
 FRONT_END_OF_SHIPPED = {
     "attrnn": FRONT_ENDS["kapre"],
+    "tc-resnet": FRONT_ENDS["mel-64"],
     "unet-attrnn": FRONT_ENDS["kapre"],
     "wavebank": KernelBankConfig(),
 }
