@@ -2,6 +2,7 @@
 """Gradient training of the perturbation, driven by skorch."""
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
@@ -459,6 +460,18 @@ def build_net(
     return net.initialize()
 
 
+def _head_group(module: TargetModule, lr: float) -> list[tuple[str, dict[str, float]]]:
+    """Return the parameter group of a head that begins at zero, beside an offset.
+
+    It reads hundreds of standardised features, and Adam moves the weight of each by the
+    learning rate: at that of the perturbation the scores would jump.
+    """
+    if not (module.adds_to_offset and isinstance(module.head, LinearHead)):
+        return []
+    n_features = module.head.weight.shape[1]
+    return [("head.*", {"lr": lr / math.sqrt(n_features)})]
+
+
 def build_v2s_net(
     module: TargetModule,
     mapping: LabelMapping,
@@ -513,7 +526,10 @@ def build_v2s_net(
         first_callbacks=first,
         optimizer=torch.optim.Adam,
         # skorch makes no group where no name fits, that is, without fine-tuning.
-        optimizer__param_groups=[(f"{SOURCE_PARAMETERS}*", {"lr": settings.source_lr})],
+        optimizer__param_groups=[
+            (f"{SOURCE_PARAMETERS}*", {"lr": settings.source_lr}),
+            *_head_group(module, settings.lr),
+        ],
         batch_size=settings.batch_size,
         iterator_train__shuffle=True,
         l2=settings.l2,
