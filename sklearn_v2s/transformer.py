@@ -87,9 +87,9 @@ class V2STransformer(TransformerMixin, ReprogrammedEstimator):
     >>> from sklearn_v2s import V2STransformer
     >>> X = np.random.default_rng(0).normal(size=(3, 50))
     >>> V2STransformer(random_state=0).fit_transform(X).shape
-    (3, 7074)
+    (3, 7128)
     >>> V2STransformer(views="tone", random_state=0).fit_transform(X).shape
-    (3, 512)
+    (3, 555)
     """
 
     _parameter_constraints = ReprogrammedEstimator._parameter_constraints
