@@ -466,11 +466,13 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 model.limit_temperature()
         fitted.model_ = model
         if self._trains(model.settings.views):
-            offset = None
-            if not model.settings.mean_logits:
-                model.fit_offset(features, data.codes, data.weight)
-                offset = None if model.offset is None else model.offset.scores
-            rows = Rows(series, data.codes, data.weight, offset=offset)
+            model.split_off(features)
+            if model.offset is None:
+                fixed = features[:, model.n_replica_features :]
+                rows = Rows(series, data.codes, data.weight, fixed)
+            else:
+                offset = model.offset.scores
+                rows = Rows(series, data.codes, data.weight, offset=offset)
             held_out = self._held_out_rows(data.codes, split_seed)
             net = fitted._train(rows, self.lr_schedule, validation_rows=held_out)
             reads_all_views = model.offset is None

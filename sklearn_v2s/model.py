@@ -584,28 +584,20 @@ class ReprogrammedModel:
         features = self.features(normalised, device, memory)
         return np.asarray(self.label_mapping.transform(features), dtype=np.float64)
 
-    def fit_offset(
-        self, features: np.ndarray, codes: np.ndarray, weight: np.ndarray
-    ) -> None:
+    def split_off(self, features: np.ndarray) -> None:
         """Let the next training add to what the views without a perturbation say.
+
+        It does so where the label mapping is linear and there are such views.
 
         Parameters
         ----------
-        features, codes, weight
-            As in `fit_label_mapping`.
+        features : ndarray of shape (n, n_features)
+            Of the training series, which the label mapping is fitted to.
         """
-        assert self.classes is not None
-        n_learned = self.n_replica_features
-        if 0 < n_learned < features.shape[1]:
-            self.offset = Offset.fit(
-                features,
-                n_learned,
-                self.block_sizes[len(self.views["replicas"].block_sizes) :],
-                codes,
-                weight,
-                len(self.classes),
-                getattr(self.label_mapping, "mapping_size", None),
-            )
+        n_learned, mapping = self.n_replica_features, self.label_mapping
+        some = 0 < n_learned < features.shape[1]
+        if some and isinstance(mapping, LinearLabelMapping):
+            self.offset = Offset.split(mapping, features, n_learned)
 
     def target_module(self) -> TargetModule:
         """Return the model as a module to train: it shares the perturbation.
@@ -650,7 +642,7 @@ class ReprogrammedModel:
         elif isinstance(mapping, LinearLabelMapping):
             offset = replace(taken.offset, learned=copy.copy(taken.offset.learned))
             target.head.write_to(offset.learned)
-            offset.write_sum_to(mapping)
+            offset.write_to(mapping)
         taken.offset = None
         return taken
 

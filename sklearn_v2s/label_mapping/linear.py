@@ -104,8 +104,6 @@ class LinearLabelMapping(BaseLabelMapping):
     n_source_outputs : int, default=None
         Number of features, the first ones, that `mapping_size` chooses among. None:
         all features.
-    store_loo_scores : bool, default=False
-        Keep the leave-one-out scores of the training rows. Only for ridge.
 
     Attributes
     ----------
@@ -135,9 +133,6 @@ class LinearLabelMapping(BaseLabelMapping):
     loo_accuracy_ : float
         Weighted share of rows whose class has the largest leave-one-out score. Only for
         ridge.
-    loo_scores_ : ndarray of shape (n_samples, n_classes)
-        Logarithms of the probabilities that each row of positive weight would get from
-        a fit without it. Only with `store_loo_scores`.
     n_iter_ : int
         Iterations of the logistic regression; 1 for ridge, which is in closed form.
     n_features_in_ : int
@@ -177,7 +172,6 @@ class LinearLabelMapping(BaseLabelMapping):
         "tol": [NumberInterval(Real, 0, None, closed="neither")],
         "mapping_size": [NumberInterval(Integral, 1, None, closed="left"), None],
         "n_source_outputs": [NumberInterval(Integral, 1, None, closed="left"), None],
-        "store_loo_scores": ["boolean"],
     }
 
     reads_logits = False
@@ -191,7 +185,6 @@ class LinearLabelMapping(BaseLabelMapping):
     intercept_: Floats
     loo_accuracy_: float
     loo_log_loss_: float
-    loo_scores_: Floats
     mean_: Floats
     n_iter_: int
     scale_: Floats
@@ -208,7 +201,6 @@ class LinearLabelMapping(BaseLabelMapping):
         tol: float = 1e-8,
         mapping_size: int | None = None,
         n_source_outputs: int | None = None,
-        store_loo_scores: bool = False,
     ) -> None:
         self.solver = solver
         self.block_sizes = block_sizes
@@ -218,7 +210,6 @@ class LinearLabelMapping(BaseLabelMapping):
         self.tol = tol
         self.mapping_size = mapping_size
         self.n_source_outputs = n_source_outputs
-        self.store_loo_scores = store_loo_scores
 
     def decision_scores(self, X: ArrayLike) -> Floats:
         """Return the linear scores, before temperature and softmax.
@@ -259,7 +250,7 @@ class LinearLabelMapping(BaseLabelMapping):
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> None:
-        for name in ("alpha_", "loo_log_loss_", "loo_accuracy_", "loo_scores_"):
+        for name in ("alpha_", "loo_log_loss_", "loo_accuracy_"):
             # Left over from a fit with the other solver, they would mislead.
             self.__dict__.pop(name, None)
         alphas = self._given_alphas()
@@ -389,8 +380,6 @@ class LinearLabelMapping(BaseLabelMapping):
         self.temperature_ = temperature
         self.loo_log_loss_ = float(-np.average(logs[truth], weights=weight))
         self.loo_accuracy_ = float(np.average(right, weights=weight))
-        if self.store_loo_scores:
-            self.loo_scores_ = logs
 
     def _fit_logistic(
         self, rows: Floats, codes: Codes, weight: Floats, n_classes: int

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the views without a perturbation say of the classes, fixed for a training."""
+"""A linear label mapping in two parts: what a training changes, and a fixed offset."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sklearn_v2s.label_mapping.base import Codes, Floats
-from sklearn_v2s.label_mapping.fitting import fit_mapping
+from sklearn_v2s.label_mapping.base import Floats
 from sklearn_v2s.label_mapping.linear import LinearLabelMapping
 
 __all__ = ["Offset"]
@@ -18,92 +18,95 @@ class Offset:
     """Scores of some features, to which a training adds those of the others.
 
     No gradient changes what the views without a perturbation say, but a head that reads
-    them would have to compute it in each step. A map fitted to them once says it at no
-    cost, and leave-one-out, so that the training does not take for learned what was
-    only fitted.
+    them would have to compute it in each step. Their part of the scores of a fitted map
+    is computed once instead.
+
+    Their leave-one-out scores would be the honest ones, but cross-validation found them
+    harmful: where they are near chance, only a perturbation that learns each training
+    series by heart makes up for it (docs/method.md).
 
     Attributes
     ----------
-    learned, fixed : LinearLabelMapping
-        Fitted to the features that the training changes, and to the others.
+    learned : LinearLabelMapping
+        The part of the map that reads the first features, with the intercept.
     scores : ndarray of shape (n, n_classes)
-        Logarithms of the leave-one-out probabilities of `fixed`.
+        What the part that reads the other features says of the training rows.
     """
 
     learned: LinearLabelMapping
-    fixed: LinearLabelMapping
     scores: Floats
 
     @classmethod
-    def fit(
-        cls,
-        features: Floats,
-        n_learned: int,
-        fixed_sizes: list[int],
-        codes: Codes,
-        weight: Floats,
-        n_classes: int,
-        mapping_size: int | None = None,
-    ) -> Self:
-        """Fit both maps.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n, n_features)
-            Those of all views.
-        n_learned : int
-            Number of features, the first ones, that the training changes.
-        fixed_sizes : list of int
-            Blocks of the others.
-        codes : ndarray of shape (n,)
-            Target class of each row, from 0 to ``n_classes - 1``.
-        weight : ndarray of shape (n,)
-            Positive weights.
-        n_classes : int
-            Number of target classes.
-        mapping_size : int, default=None
-            As in `LinearLabelMapping`.
-
-        Returns
-        -------
-        Offset
-            The offset.
-        """
-        learned = LinearLabelMapping(mapping_size=mapping_size)
-        fit_mapping(learned, features[:, :n_learned], codes, weight, n_classes)
-        # The training begins with what the offset says.
-        learned.coef_ = np.zeros_like(learned.coef_)
-        learned.intercept_ = np.zeros_like(learned.intercept_)
-        fixed = LinearLabelMapping(block_sizes=fixed_sizes, store_loo_scores=True)
-        fit_mapping(fixed, features[:, n_learned:], codes, weight, n_classes)
-        return cls(learned, fixed, fixed.loo_scores_)
-
-    def write_sum_to(self, mapping: LinearLabelMapping) -> None:
-        """Make `mapping` the sum of both maps.
+    def split(
+        cls, mapping: LinearLabelMapping, features: Floats, n_learned: int
+    ) -> Self | None:
+        """Split a fitted map.
 
         Parameters
         ----------
         mapping : LinearLabelMapping
-            Fitted to the features of all views.
+            Fitted.
+        features : ndarray of shape (n, n_features)
+            Of the training rows.
+        n_learned : int
+            Number of features, the first ones, that the training changes.
+
+        Returns
+        -------
+        Offset or None
+            None where a block of the map has features of both parts.
         """
-        learned, fixed = self.learned, self.fixed
-        for name in ("mean_", "scale_", "bound_"):
-            both = getattr(learned, name), getattr(fixed, name)
-            setattr(mapping, name, np.concatenate(both))
-        mapping.selected_ = np.concatenate(
-            [learned.selected_, learned.n_features_in_ + fixed.selected_]
+        n_read = int(np.searchsorted(mapping.selected_, n_learned))
+        ends = np.cumsum(mapping.block_sizes_)
+        if len(ends) and n_read not in ends:
+            return None
+        n_blocks = int(np.searchsorted(ends, n_read, side="right"))
+        learned = _part(mapping, slice(n_read), slice(n_blocks), 0, n_learned)
+        fixed = _part(
+            mapping,
+            slice(n_read, None),
+            slice(n_blocks, None),
+            n_learned,
+            mapping.n_features_in_ - n_learned,
         )
-        # A block of one: in it a row keeps its length, as without blocks.
-        single = np.ones(len(learned.selected_), dtype=np.intp)
-        mapping.block_sizes_ = np.concatenate([single, fixed.block_sizes_])
-        mapping.coef_ = np.hstack(
-            [
-                learned.temperature_ * learned.coef_,
-                fixed.temperature_ * fixed.coef_,
-            ]
-        )
-        mapping.intercept_ = (
-            learned.temperature_ * learned.intercept_
-            + fixed.temperature_ * fixed.intercept_
-        )
+        fixed.intercept_ = np.zeros_like(fixed.intercept_)
+        scores = fixed.decision_scores(features[:, n_learned:])
+        return cls(learned, fixed.temperature_ * scores)
+
+    def write_to(self, mapping: LinearLabelMapping) -> None:
+        """Put the learned part back into the map that was split.
+
+        Parameters
+        ----------
+        mapping : LinearLabelMapping
+            A copy of that map; changed in place.
+        """
+        learned = self.learned
+        n_read = learned.coef_.shape[1]
+        coef = mapping.temperature_ * mapping.coef_
+        coef[:, :n_read] = learned.temperature_ * learned.coef_
+        mapping.coef_ = coef
+        mapping.intercept_ = learned.temperature_ * learned.intercept_
         mapping.temperature_ = 1.0
+
+
+def _part(
+    mapping: LinearLabelMapping,
+    read: slice,
+    blocks: slice,
+    first: int,
+    n_features: int,
+) -> LinearLabelMapping:
+    """Return the part of a map that reads some neighbouring features."""
+    part = LinearLabelMapping()
+    part.classes_ = mapping.classes_
+    part.n_features_in_ = n_features
+    selected: NDArray[np.intp] = mapping.selected_[read] - first
+    part.selected_ = selected
+    part.block_sizes_ = mapping.block_sizes_[blocks]
+    part.mean_, part.scale_ = mapping.mean_[read], mapping.scale_[read]
+    part.bound_ = mapping.bound_[read]
+    part.coef_ = mapping.coef_[:, read]
+    part.intercept_ = mapping.intercept_
+    part.temperature_ = mapping.temperature_
+    return part

@@ -461,7 +461,7 @@ def build_net(
 
 
 def _head_group(module: TargetModule, lr: float) -> list[tuple[str, dict[str, float]]]:
-    """Return the parameter group of a head that begins at zero, beside an offset.
+    """Return the parameter group of a head that adds to an offset.
 
     It reads hundreds of standardised features, and Adam moves the weight of each by the
     learning rate: at that of the perturbation the scores would jump.
