@@ -59,7 +59,7 @@ def measure_sources(
     """
     rows: list[dict[str, Any]] = list(read_rows(output, COLUMNS))
     known = {(row["dataset"], row["source"], int(row["seed"])) for row in rows}
-    classifier = V2SClassifier(views="replicas", random_state=seed)
+    classifier = V2SClassifier(views="replicas", max_epochs=0, random_state=seed)
     names = list(datasets) or list_datasets(data)
     for dataset in tqdm(names, desc="datasets", disable=not progress):
         todo = [name for name in sources if (dataset, name, seed) not in known]
