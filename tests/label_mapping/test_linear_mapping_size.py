@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import log_softmax
-from sklearn.linear_model import Ridge
+from numpy.testing import assert_array_equal
 
 from sklearn_v2s.label_mapping import LinearLabelMapping
 from tests.small_mappings import (
@@ -130,48 +128,12 @@ def test_blocks_lose_what_is_not_selected():
         ({"n_source_outputs": 13}, "n_source_outputs=13 .* from 1 to 12"),
         ({"mapping_size": 0}, "'mapping_size' parameter .* Got 0"),
         ({"mapping_size": 1.5}, "'mapping_size' parameter .* Got 1.5"),
-        ({"store_loo_scores": "yes"}, "'store_loo_scores' parameter .* Got 'yes'"),
     ],
     ids=str,
 )
 def test_impossible_sizes_are_errors(parameters, message):
     with pytest.raises(ValueError, match=message):
         LinearLabelMapping(**parameters).fit(*planted())
-
-
-# --- leave-one-out scores ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [None, 2])
-def test_leave_one_out_scores_are_those_of_refits(size):
-    rows, codes = make_data(4, n=25, k=8, c=3)
-    weight = np.random.default_rng(5).uniform(0.2, 1, size=25)
-    mapping = LinearLabelMapping(mapping_size=size, store_loo_scores=True)
-    mapping.fit(rows, codes, weight)
-    read = rows[:, mapping.selected_]
-    mean = np.average(read, axis=0, weights=weight)
-    scale = np.sqrt(np.average((read - mean) ** 2, axis=0, weights=weight))
-    standard = (read - mean) / scale
-    targets = 2.0 * np.eye(3)[codes] - 1
-    for left_out in range(25):
-        others = np.delete(np.arange(25), left_out)
-        ridge = Ridge(alpha=mapping.alpha_)
-        ridge.fit(standard[others], targets[others], weight[others])
-        scores = ridge.predict(standard[[left_out]])
-        expected = log_softmax(mapping.temperature_ * scores, axis=1)[0]
-        assert_allclose(mapping.loo_scores_[left_out], expected, rtol=1e-6, atol=1e-8)
-    losses = -mapping.loo_scores_[np.arange(25), codes]
-    assert_allclose(np.average(losses, weights=weight), mapping.loo_log_loss_)
-
-
-def test_they_are_kept_only_where_they_are_asked_for():
-    rows, codes = make_data(6)
-    mapping = LinearLabelMapping(store_loo_scores=True).fit(rows, codes)
-    assert mapping.loo_scores_.shape == (30, 3)
-    mapping.set_params(store_loo_scores=False).fit(rows, codes)
-    assert not hasattr(mapping, "loo_scores_")
-    logistic = LinearLabelMapping(solver="logistic", store_loo_scores=True)
-    assert not hasattr(logistic.fit(rows, codes), "loo_scores_")
 
 
 def test_a_mapping_of_0_1_0_reads_all_features():
