@@ -2,6 +2,7 @@
 """`V2SClassifier`: Voice2Series as a scikit-learn classifier."""
 
 import os
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -34,8 +35,18 @@ from sklearn_v2s.runtime.tensor_file import (
 )
 from sklearn_v2s.series.estimator import SeriesClassifier, TrainingData
 from sklearn_v2s.training.budget import training_budget
-from sklearn_v2s.training.net import TrainingSettings, V2SNet, epoch_rows
-from sklearn_v2s.training.train import Rows, stratified_validation_rows, train
+from sklearn_v2s.training.net import (
+    TrainingSettings,
+    V2SNet,
+    epoch_rows,
+    mean_history,
+)
+from sklearn_v2s.training.train import (
+    Rows,
+    balanced_folds,
+    stratified_validation_rows,
+    train,
+)
 from sklearn_v2s.views.source_views import SourceOutput
 
 __all__ = ["V2SClassifier"]
@@ -104,6 +115,13 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         ``"linear"``, it is the number of source outputs (logits and embedding of
         ``"replicas"``) with the largest coefficients for each target class, chosen on
         the training data; None takes all.
+    cross_fit : int, default=2
+        Parts that the training data are cut into. Each perturbation is trained once
+        for each part, on the other parts, and the label mapping is fitted to outputs
+        for series that the perturbation has not seen; predictions read the mean of the
+        outputs. 1 trains on all data, and the label mapping then trusts what the
+        perturbation has learned by heart. Mappings of source classes are not
+        cross-fitted, nor is a fine-tuned source.
     max_epochs : int or "auto", default="auto"
         Passes over the training data that train the perturbation by gradient.
         ``"auto"`` takes as many as make 200 steps, and at least 2
@@ -217,6 +235,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             HasMethods(["fit", "transform"]),
         ],
         "mapping_size": [Interval(Integral, 1, None, closed="left"), None],
+        "cross_fit": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [
             Interval(Integral, 0, None, closed="left"),
             StrOptions({"auto"}),
@@ -256,6 +275,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         init_scale: float = 0.1,
         label_mapping: str | LabelMapping = "linear",
         mapping_size: int | None = None,
+        cross_fit: int = 2,
         max_epochs: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         lr: float = 1e-2,
@@ -291,6 +311,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         self.init_scale = init_scale
         self.label_mapping = label_mapping
         self.mapping_size = mapping_size
+        self.cross_fit = cross_fit
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -454,7 +475,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         with showing_progress(self.verbose > 0):
             if before is None:
                 assert mapping is not None
-                model = self._new_model(data, mapping, seeds, mapping_seed)
+                model = self._new_model(
+                    data, mapping, seeds, mapping_seed, cross_fits=True
+                )
             else:
                 model = fitted._continued_model(before, mapping)
             model.classes, model.shuffle_seed = fitted.classes_, shuffle_seed
@@ -467,25 +490,31 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         fitted.model_ = model
         if self._trains(model.settings.views):
             model.split_off(features)
+            offset, fixed = None, None
             if model.offset is None:
                 fixed = features[:, model.n_replica_features :]
-                rows = Rows(series, data.codes, data.weight, fixed)
             else:
                 offset = model.offset.scores
-                rows = Rows(series, data.codes, data.weight, offset=offset)
-            held_out = self._held_out_rows(data.codes, split_seed)
-            net = fitted._train(rows, self.lr_schedule, validation_rows=held_out)
-            reads_all_views = model.offset is None
+            rows = Rows(series, data.codes, data.weight, fixed, offset)
+            learned = features[:, : model.n_replica_features]
+            if model.settings.n_folds > 1:
+                fitted._cross_fit(rows, learned, split_seed)
+                # Of series that the perturbation has not seen, scores are honest.
+                model.temperature_limit = np.inf
+            else:
+                held_out = self._held_out_rows(data.codes, split_seed)
+                fitted._train(rows, self.lr_schedule, validation_rows=held_out)
+                if not model.settings.mean_logits:
+                    learned[:] = model.view_features(
+                        "replicas", series, device, self.memory
+                    )
+            reads_all_views = model.offset is None and model.settings.n_folds == 1
             model.offset = None
             if not model.settings.mean_logits:
                 # In closed form to all data, now that the perturbation is learned.
-                n_learned = model.n_replica_features
-                features[:, :n_learned] = model.view_features(
-                    "replicas", series, device, self.memory
-                )
                 model.fit_label_mapping(features, data.codes, data.weight)
                 if reads_all_views:
-                    net.replace_head(model.target_module().head)
+                    fitted.net_.replace_head(model.target_module().head)
         if model.settings.mean_logits:
             if fitted.model_.history:
                 features = model.features(series, device, self.memory)
@@ -538,7 +567,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         if before is None:
             shuffle_seed, _, mapping_seed, *seeds = self._seeds(3 + self.n_views)
             mapping = self._new_mapping(mapping_seed)
-            model = self._new_model(data, mapping, seeds, mapping_seed)
+            model = self._new_model(
+                data, mapping, seeds, mapping_seed, cross_fits=False
+            )
             model.classes, model.shuffle_seed = fitted.classes_, shuffle_seed
         else:
             model = ReprogrammedModel.continue_from(before)
@@ -551,8 +582,11 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         fixed = features[:, model.n_replica_features :]
         rows = Rows(series, data.codes, data.weight, fixed)
         previous = getattr(self, "net_", None)
-        if previous is not None and previous.module_.adds_to_offset:
-            # Its head is one of the replicas, where this one reads all views.
+        if previous is not None and (
+            previous.module_.adds_to_offset
+            or previous.module_.n_folds != model.settings.n_folds
+        ):
+            # It trained other parameters: a part of the head, or of the perturbations.
             previous = None
         net = fitted._train(rows, "constant", epochs=1, previous=previous)
         net.module_.head.write_to(model.label_mapping)
@@ -585,10 +619,17 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         mapping: LabelMapping,
         seeds: list[int],
         view_seed: int,
+        *,
+        cross_fits: bool,
     ) -> ReprogrammedModel:
         """Return a model with new perturbations, its label mapping not fitted."""
         settings = self._model_settings(getattr(mapping, "reads_logits", False))
-        self._trains(settings.views)  # or say why it cannot, before it takes time
+        # Or say why it cannot, before it takes time.
+        trains = self._trains(settings.views)
+        if cross_fits and trains and not (settings.mean_logits or self.fine_tune):
+            settings = replace(settings, n_folds=self.cross_fit)
+            # All parts start from the same values.
+            seeds = [seed for seed in seeds for _ in range(self.cross_fit)]
         normalizer = self._fit_normalizer(data.series, data.weight)
         model = ReprogrammedModel.build(
             settings, normalizer, data.series, seeds=seeds, view_seed=view_seed
@@ -651,6 +692,39 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         if mapping is not None:
             model.label_mapping = mapping
         return model
+
+    def _cross_fit(self, rows: Rows, learned: np.ndarray, seed: int) -> None:
+        """Train each perturbation once for each part of the data, on the others.
+
+        Parameters
+        ----------
+        rows : Rows
+            All training series.
+        learned : ndarray of shape (n, n_replica_features)
+            Features of the replicas; replaced by those of perturbations that have not
+            seen the series.
+        seed : int
+            Of the parts.
+        """
+        model, n_folds = self.model_, self.model_.settings.n_folds
+        folds = balanced_folds(rows.codes, n_folds, np.random.default_rng(seed))
+        device = resolve_device(self.device)
+        histories = []
+        for number in range(n_folds):
+            kept, held_out = np.flatnonzero(folds != number), folds == number
+            self.model_ = part = model.fold(number)
+            some = rows.some(kept)
+            validation = self._held_out_rows(some.codes, seed)
+            net = self._train(some, self.lr_schedule, validation_rows=validation)
+            model.set_fold(number, part)
+            histories.append(part.history)
+            learned[held_out] = part.view_features(
+                "replicas", rows.series[held_out], device, self.memory
+            )
+            if net.interrupted_:
+                break
+        self.model_ = model
+        model.history = mean_history(histories)
 
     def _held_out_rows(self, codes: np.ndarray, seed: int) -> np.ndarray | None:
         """Return the rows to validate on, if there are any."""

@@ -116,6 +116,9 @@ class ModelSettings:
         Names in the order of `VIEWS`.
     mean_logits : bool
         Whether the label mapping reads the mean logits of the source classes.
+    n_folds : int
+        Parts of the training data; each perturbation is there once for each, trained on
+        the others.
     """
 
     source: Any
@@ -133,6 +136,7 @@ class ModelSettings:
     dropout: float = 0.0
     train_gain: bool = False
     fine_tune: bool = False
+    n_folds: int = 1
     tone_source: Any = None
 
     @property
@@ -319,6 +323,7 @@ class ReprogrammedModel:
                 sources.wave,
                 source_output=settings.source_output,
                 mean_logits=settings.mean_logits,
+                n_folds=settings.n_folds,
                 n_channels=n_channels,
                 n_timepoints=n_timepoints,
                 seed=view_seed,
@@ -368,6 +373,7 @@ class ReprogrammedModel:
                 continued.reprogrammed,
                 continued.settings.source_output,
                 continued.settings.mean_logits,
+                continued.settings.n_folds,
             )
         continued.label_mapping = copy.deepcopy(model.label_mapping)
         continued.history = list(model.history)
@@ -510,7 +516,7 @@ class ReprogrammedModel:
             return None
         coef = np.zeros((len(mapping.coef_), mapping.n_features_in_))
         coef[:, mapping.selected_] = mapping.coef_
-        n_views = len(self.reprogrammed.perturbation.delta)
+        n_views = len(self.reprogrammed.perturbation.delta) // self.settings.n_folds
         logits = coef[:, : n_views * n_sources].reshape(len(coef), n_views, n_sources)
         return np.asarray(logits.mean(axis=1).T)
 
@@ -616,7 +622,54 @@ class ReprogrammedModel:
             self.settings.source_output,
             "replicas" in self.views,
             self.offset is not None,
+            self.settings.n_folds,
         )
+
+    def fold(self, number: int) -> "ReprogrammedModel":
+        """Return the model with the perturbations that one part is held out from.
+
+        Parameters
+        ----------
+        number : int
+            Of the part, from 0 to ``settings.n_folds - 1``.
+
+        Returns
+        -------
+        ReprogrammedModel
+            A copy.
+        """
+        part = copy.copy(self)
+        part.settings = replace(self.settings, n_folds=1)
+        before = self.reprogrammed
+        part.reprogrammed = ReprogrammedSource(
+            before.source,
+            before.placement,
+            before.perturbation.groups(self._groups_of_fold(number)),
+        ).eval()
+        part.views = dict(self.views)
+        part.views["replicas"] = SourceView(
+            part.reprogrammed, self.settings.source_output
+        )
+        part.history = []
+        return part
+
+    def set_fold(self, number: int, part: "ReprogrammedModel") -> None:
+        """Take over what a training made of `fold`, in place.
+
+        Parameters
+        ----------
+        number : int
+            Of the part.
+        part : ReprogrammedModel
+            What `fold` returned, trained.
+        """
+        groups = self._groups_of_fold(number)
+        trained = part.reprogrammed.perturbation
+        self.reprogrammed.perturbation.set_groups(groups, trained)
+
+    def _groups_of_fold(self, number: int) -> list[int]:
+        n_groups = len(self.reprogrammed.perturbation.delta)
+        return list(range(number, n_groups, self.settings.n_folds))
 
     def snapshot(self, module: TargetModule) -> "ReprogrammedModel":
         """Return the model as a training has it between two epochs.

@@ -122,6 +122,17 @@ EFFECTS = (
         "set max_epochs='auto' or to 1 or more, with 'replicas' among the views",
     ),
     Effect(
+        ("cross_fit",),
+        lambda setting: (
+            setting.trains
+            and not setting.parameters["fine_tune"]
+            and not getattr(setting.mapping, "reads_logits", False)
+        ),
+        "no perturbation is trained for a learned label mapping and a frozen source",
+        "set label_mapping='linear', fine_tune=False, and max_epochs='auto' or to 1 or "
+        "more",
+    ),
+    Effect(
         ("validation_fraction", "n_iter_no_change"),
         lambda setting: setting.trains and setting.parameters["early_stopping"],
         "no part of the data is held out in a training",

@@ -33,7 +33,7 @@ _GROUPS = {
         n_segments normalization missing""",
     "perturbation": "mask dropout input_gain train_gain init_scale l2",
     "label mapping": "label_mapping mapping_size class_weight",
-    "training": """max_epochs batch_size lr lr_schedule fine_tune source_lr
+    "training": """cross_fit max_epochs batch_size lr lr_schedule fine_tune source_lr
         early_stopping validation_fraction n_iter_no_change precision device
         random_state""",
 }

@@ -199,6 +199,9 @@ def _train(options: argparse.Namespace) -> int:
     X, y = read_data(options.dataset, options, labelled=True, labels=options.labels)
     start = time.perf_counter()
     if every or going_on:
+        if "cross_fit" not in _parameters(options):
+            # A checkpoint is of one training.
+            classifier.set_params(cross_fit=1)
         fit_with_checkpoints(
             classifier, X, y, options.output, every=every or None, resume=options.resume
         )

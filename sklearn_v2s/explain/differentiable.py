@@ -120,11 +120,16 @@ class DifferentiableViews:
             Number of the class.
         """
         mean_logits = isinstance(self.head, MatrixHead)
-        source_output = self.classifier.model_.settings.source_output
+        settings = self.classifier.model_.settings
         parts = [
             self.held[name].to(self.series)
             if name in self.held
-            else read_outputs(outputs[name], source_output, mean_logits)
+            else read_outputs(
+                outputs[name],
+                settings.source_output,
+                mean_logits,
+                settings.n_folds if name == "replicas" else 1,
+            )
             for name in self.classifier.views_
         ]
         log_proba = torch.log_softmax(self.head(torch.cat(parts, dim=1)), dim=1)

@@ -130,6 +130,45 @@ class Perturbation(nn.Module):
         """
         return self.gain[:, None, None] * placed + self.added()[:, None, :]
 
+    def groups(self, numbers: Sequence[int]) -> "Perturbation":
+        """Return a copy with some of the perturbations.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which.
+
+        Returns
+        -------
+        Perturbation
+            With its own values; it draws from the same generators.
+        """
+        shared = {id(generator): generator for generator in self.generators}
+        some = copy.deepcopy(self, shared)
+        some.generators = [self.generators[number] for number in numbers]
+        rows = list(numbers)
+        some.delta = nn.Parameter(self.delta.detach()[rows].clone())
+        log_gain = self.log_gain.detach()[rows].clone()
+        if isinstance(self.log_gain, nn.Parameter):
+            some.log_gain = nn.Parameter(log_gain)
+        else:
+            some.log_gain = log_gain
+        return some
+
+    def set_groups(self, numbers: Sequence[int], values: "Perturbation") -> None:
+        """Take over the values of what `groups` returned.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which.
+        values : Perturbation
+            Their values, on any device.
+        """
+        with torch.no_grad():
+            self.delta[list(numbers)] = values.delta.to(self.delta)
+            self.log_gain[list(numbers)] = values.log_gain.to(self.log_gain)
+
     def on(self, device: torch.device) -> "Perturbation":
         """Return this module if it is on that device, else a copy there.
 

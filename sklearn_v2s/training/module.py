@@ -34,6 +34,8 @@ class TargetModule(nn.Module):
     adds_to_offset : bool, default=False
         Whether the scores of other views are given to `forward`, and the head reads the
         reprogrammed source alone.
+    n_folds : int, default=1
+        As in `read_outputs`.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TargetModule(nn.Module):
         source_output: SourceOutput,
         reads_replicas: bool = True,
         adds_to_offset: bool = False,
+        n_folds: int = 1,
     ) -> None:
         super().__init__()
         self.reprogrammed = reprogrammed
@@ -50,6 +53,7 @@ class TargetModule(nn.Module):
         self.source_output: SourceOutput = source_output
         self.reads_replicas = reads_replicas
         self.adds_to_offset = adds_to_offset
+        self.n_folds = n_folds
 
     def forward(
         self,
@@ -81,7 +85,7 @@ class TargetModule(nn.Module):
     def read(self, outputs: Any) -> Tensor:
         """Return what the head reads of the outputs of the reprogrammed source."""
         mean_logits = isinstance(self.head, MatrixHead)
-        return read_outputs(outputs, self.source_output, mean_logits)
+        return read_outputs(outputs, self.source_output, mean_logits, self.n_folds)
 
     def on(self, device: torch.device) -> "TargetModule":
         """Return this module if it is on that device, else a copy there."""
@@ -94,6 +98,7 @@ class TargetModule(nn.Module):
             self.source_output,
             self.reads_replicas,
             self.adds_to_offset,
+            self.n_folds,
         )
         return moved.train(self.training)
 

@@ -40,6 +40,7 @@ __all__ = [
     "build_v2s_net",
     "epoch_rows",
     "keep_batch",
+    "mean_history",
     "mean_loss",
 ]
 
@@ -89,6 +90,28 @@ def epoch_rows(history: Any) -> list[dict[str, float]]:
         {key: float(row[key]) for key in _HISTORY_COLUMNS if key in row}
         for row in history
     ]
+
+
+def mean_history(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Return one history of several trainings: of each epoch the mean over them.
+
+    Parameters
+    ----------
+    histories : sequence of list of dict
+        As `epoch_rows` returns them; some may be shorter than others.
+
+    Returns
+    -------
+    list of dict
+        As long as the longest; seconds are added up.
+    """
+    rows = []
+    for number in range(max(map(len, histories))):
+        there = [history[number] for history in histories if number < len(history)]
+        row = {key: sum(each[key] for each in there) / len(there) for key in there[0]}
+        row["dur"] = sum(each["dur"] for each in there)
+        rows.append(row)
+    return rows
 
 
 def mean_loss(log_scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -80,7 +80,8 @@ def fit_with_checkpoints(
     Parameters
     ----------
     classifier : V2SClassifier
-        Fitted here; it needs ``max_epochs`` of 1 or more, and ``warm_start=False``.
+        Fitted here; it needs ``max_epochs`` of 1 or more, ``warm_start=False`` and, with
+        a linear label mapping, ``cross_fit=1``.
     X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
         Series.
     y : array-like of shape (n,)
@@ -139,6 +140,12 @@ def fit_with_checkpoints(
         raise FileExistsError(
             f"{state} is the checkpoint of an unfinished training. Go on with it by "
             "resume=True (--resume), or remove it to begin anew."
+        )
+    mapping = classifier.label_mapping
+    if classifier.cross_fit > 1 and not classifier.fine_tune and mapping == "linear":
+        raise ValueError(
+            f"checkpoints are of one training, but cross_fit={classifier.cross_fit} "
+            "trains once for each part of the data. Set cross_fit=1."
         )
     before = classifier.callbacks
     writer = _CheckpointWriter(path, every, _read(state))

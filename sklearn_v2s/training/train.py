@@ -11,7 +11,7 @@ from sklearn_v2s.label_mapping.contract import LabelMapping
 from sklearn_v2s.training.module import TargetModule
 from sklearn_v2s.training.net import TrainingSettings, V2SNet, build_v2s_net
 
-__all__ = ["Rows", "stratified_validation_rows", "train"]
+__all__ = ["Rows", "balanced_folds", "stratified_validation_rows", "train"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ class Rows:
         if self.offset is not None:
             X["offset"] = self.offset[rows]
         return X, self.codes[rows]
+
+    def some(self, rows: np.ndarray) -> "Rows":
+        """Return some of the rows."""
+        return Rows(
+            self.series[rows],
+            self.codes[rows],
+            self.weight[rows],
+            None if self.fixed is None else self.fixed[rows],
+            None if self.offset is None else self.offset[rows],
+        )
 
     def split(self, validation_rows: np.ndarray | None) -> tuple[np.ndarray, Any]:
         """Return the rows to train on, and the batch to validate on or None."""
@@ -132,6 +142,39 @@ def train(
         )
     net.finish(module)
     return net
+
+
+def balanced_folds(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the part that each row is held out in.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Encoded classes.
+    n_folds : int
+        Number of parts.
+    rng : numpy.random.Generator
+        Chooses.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        From 0 to ``n_folds - 1``; parts, and each class in them, differ by at most one
+        row in size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_v2s.training.train import balanced_folds
+    >>> folds = balanced_folds(np.array([0, 1, 0, 1]), 2, np.random.default_rng(0))
+    >>> sorted(folds[[0, 2]].tolist()), sorted(folds[[1, 3]].tolist())
+    ([0, 1], [0, 1])
+    """
+    order = rng.permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    folds = np.empty(len(y), dtype=np.intp)
+    folds[order] = np.arange(len(y)) % n_folds
+    return folds
 
 
 def stratified_validation_rows(

@@ -23,6 +23,7 @@ def build_view(
     *,
     source_output: SourceOutput,
     mean_logits: bool,
+    n_folds: int,
     n_channels: int,
     n_timepoints: int,
     seed: int,
@@ -43,6 +44,8 @@ def build_view(
         What ``"replicas"`` and ``"tone"`` read.
     mean_logits : bool
         As in `read_outputs`.
+    n_folds : int
+        As in `read_outputs`, for ``"replicas"``.
     n_channels, n_timepoints : int
         Shape of a series.
     seed : int
@@ -54,7 +57,7 @@ def build_view(
         Not fitted.
     """
     if name == "replicas":
-        return SourceView(reprogrammed, source_output, mean_logits)
+        return SourceView(reprogrammed, source_output, mean_logits, n_folds)
     if name == "tone":
         dtype = reprogrammed.perturbation.delta.dtype
         return tone_view(tone_source, source_output, n_channels, dtype)

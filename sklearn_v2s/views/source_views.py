@@ -20,7 +20,10 @@ SourceOutput = Literal["logits", "embedding", "both"]
 
 
 def read_outputs(
-    outputs: SourceOutputs, source_output: SourceOutput, mean_logits: bool = False
+    outputs: SourceOutputs,
+    source_output: SourceOutput,
+    mean_logits: bool = False,
+    n_folds: int = 1,
 ) -> Any:
     """Return the features that a label mapping reads of source outputs.
 
@@ -33,6 +36,9 @@ def read_outputs(
     mean_logits : bool, default=False
         Take the mean of the logits over the G perturbations, (n, K), as mappings of
         source classes need it; otherwise the G are concatenated.
+    n_folds : int, default=1
+        Neighbouring perturbations that were trained on parts of the data each: the mean
+        of their outputs is read, as of one.
 
     Returns
     -------
@@ -46,6 +52,11 @@ def read_outputs(
         "embedding": [outputs.embedding],
         "both": [outputs.logits, outputs.embedding],
     }[source_output]
+    if n_folds > 1:
+        chosen = [
+            output.reshape(len(output), -1, n_folds, output.shape[2]).mean(2)
+            for output in chosen
+        ]
     flat = [output.reshape(len(output), -1) for output in chosen]
     if isinstance(flat[0], np.ndarray):
         return np.concatenate(flat, axis=1)
@@ -63,6 +74,8 @@ class SourceView(View):
         What is read.
     mean_logits : bool, default=False
         As in `read_outputs`.
+    n_folds : int, default=1
+        As in `read_outputs`.
     """
 
     def __init__(
@@ -70,16 +83,18 @@ class SourceView(View):
         module: ReprogrammedSource,
         source_output: SourceOutput,
         mean_logits: bool = False,
+        n_folds: int = 1,
     ) -> None:
         self.module = module
         self.source_output: SourceOutput = source_output
         self.mean_logits = mean_logits
+        self.n_folds = n_folds
         sizes = {
             "logits": len(module.source.classes),
             "embedding": int(module.source.embedding_size),
         }
         names = list(sizes) if source_output == "both" else [source_output]
-        n_groups = 1 if mean_logits else len(module.perturbation.delta)
+        n_groups = 1 if mean_logits else len(module.perturbation.delta) // n_folds
         self.block_sizes = [n_groups * sum(sizes[name] for name in names)]
 
     def outputs(
@@ -107,7 +122,7 @@ class SourceView(View):
     ) -> np.ndarray:
         """Return the features of normalised series; see `View.features`."""
         outputs = self.outputs(series, device, memory)
-        return read_outputs(outputs, self.source_output, self.mean_logits)
+        return read_outputs(outputs, self.source_output, self.mean_logits, self.n_folds)
 
     def compute(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return what `features` does, not cached."""
