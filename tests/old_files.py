@@ -36,6 +36,9 @@ _TRAINED = {
 }
 
 
+_TRAINED_ONCE = _TRAINED | {"cross_fit": 1}
+
+
 def series(channels: int | None = None) -> tuple[Any, Any, Any]:
     """Return X and y to fit, and X to predict."""
     if channels is None:
@@ -62,7 +65,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = 
         series,
     ),
     "trained": (
-        lambda: V2SClassifier(**_TRAINED, n_views=2, train_gain=True, mask=True),
+        lambda: V2SClassifier(**_TRAINED_ONCE, n_views=2, train_gain=True, mask=True),
         series,
     ),
     "two-channels": (
@@ -78,7 +81,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = 
         ),
         series,
     ),
-    "unequal-length": (lambda: V2SClassifier(**_TRAINED), unequal),
+    "unequal-length": (lambda: V2SClassifier(**_TRAINED_ONCE), unequal),
     "tone-alone": (
         lambda: V2SClassifier(
             source_output="embedding",
@@ -105,7 +108,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[], V2SClassifier], Callable[[], Any]]] = 
 def checkpointed() -> V2SClassifier:
     """Return the classifier whose training is written half way."""
     return V2SClassifier(
-        **_TRAINED | {"max_epochs": 4, "dropout": 0.2}, early_stopping=True
+        **_TRAINED_ONCE | {"max_epochs": 4, "dropout": 0.2}, early_stopping=True
     )
 
 

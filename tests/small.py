@@ -87,6 +87,10 @@ def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
     setting = SETTING | parameters
     if setting["max_epochs"] != 0:
         setting = OF_TRAINING | setting
+        # One training, where a test does not ask for a cross-fit.
+        linear = setting["label_mapping"] == "linear"
+        if linear and not setting.get("fine_tune"):
+            setting = {"cross_fit": 1} | setting
     if setting.get("early_stopping"):
         setting = OF_EARLY_STOPPING | setting
     all_views = setting["views"] == "auto" and setting["source_output"] != "logits"

@@ -86,11 +86,16 @@ _TRAINED = {
     "precision": "float64",
 }
 
+_TRAINED_ONCE = _TRAINED | {"cross_fit": 1}
+
 #: Estimators by name; everything that decides a result is given here.
 ESTIMATORS: dict[str, Callable[[], Any]] = {
     "default": _classifier(precision="float64", max_epochs=6, batch_size=12),
     "default, mapping size": _classifier(
         precision="float64", max_epochs=3, batch_size=12, mapping_size=10
+    ),
+    "default, one training": _classifier(
+        precision="float64", cross_fit=1, max_epochs=6, batch_size=12
     ),
     "quick": _classifier(max_epochs=0),
     "default of 0.1.0": _quick(),
@@ -103,14 +108,18 @@ ESTIMATORS: dict[str, Callable[[], Any]] = {
         precision="float64",
         random_state=0,
     ),
-    "trained": _classifier(**_TRAINED | {"dropout": 0.2}, n_views=2, train_gain=True),
-    "trained in float32": _classifier(**_TRAINED | {"precision": "float32"}),
-    "trained with mask": _classifier(**_TRAINED, mask=True, lr_schedule="constant"),
+    "trained": _classifier(
+        **_TRAINED_ONCE | {"dropout": 0.2}, n_views=2, train_gain=True
+    ),
+    "trained in float32": _classifier(**_TRAINED_ONCE | {"precision": "float32"}),
+    "trained with mask": _classifier(
+        **_TRAINED_ONCE, mask=True, lr_schedule="constant"
+    ),
     "trained, all views": _classifier(
-        **_TRAINED | {"views": "auto", "max_epochs": 2, "lr": 3e-3}
+        **_TRAINED_ONCE | {"views": "auto", "max_epochs": 2, "lr": 3e-3}
     ),
     "trained, early stopping": _classifier(
-        **_TRAINED, early_stopping=True, validation_fraction=0.25
+        **_TRAINED_ONCE, early_stopping=True, validation_fraction=0.25
     ),
     "iterative mapping": _classifier(
         **_TRAINED | {"source_output": "logits"},

@@ -80,8 +80,8 @@ def fit_with_checkpoints(
     Parameters
     ----------
     classifier : V2SClassifier
-        Fitted here; it needs ``max_epochs`` of 1 or more, ``warm_start=False`` and, with
-        a linear label mapping, ``cross_fit=1``.
+        Fitted here; it needs ``max_epochs`` of 1 or more, ``warm_start=False`` and,
+        with a linear label mapping, ``cross_fit=1``.
     X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints)
         Series.
     y : array-like of shape (n,)
