@@ -478,6 +478,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
                 model = self._new_model(
                     data, mapping, seeds, mapping_seed, cross_fits=True
                 )
+                model.fold_seed = split_seed
             else:
                 model = fitted._continued_model(before, mapping)
             model.classes, model.shuffle_seed = fitted.classes_, shuffle_seed
@@ -499,8 +500,6 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             learned = features[:, : model.n_replica_features]
             if model.settings.n_folds > 1:
                 fitted._cross_fit(rows, learned, split_seed)
-                # Of series that the perturbation has not seen, scores are honest.
-                model.temperature_limit = np.inf
             else:
                 held_out = self._held_out_rows(data.codes, split_seed)
                 fitted._train(rows, self.lr_schedule, validation_rows=held_out)
@@ -512,7 +511,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             model.offset = None
             if not model.settings.mean_logits:
                 # In closed form to all data, now that the perturbation is learned.
-                model.fit_label_mapping(features, data.codes, data.weight)
+                model.fit_label_mapping(
+                    features, data.codes, data.weight, model.settings.n_folds > 1
+                )
                 if reads_all_views:
                     fitted.net_.replace_head(model.target_module().head)
         if model.settings.mean_logits:
@@ -704,10 +705,11 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             Features of the replicas; replaced by those of perturbations that have not
             seen the series.
         seed : int
-            Of the parts.
+            Of the rows to validate on.
         """
         model, n_folds = self.model_, self.model_.settings.n_folds
-        folds = balanced_folds(rows.codes, n_folds, np.random.default_rng(seed))
+        rng = np.random.default_rng(model.fold_seed)
+        folds = balanced_folds(rows.codes, n_folds, rng)
         device = resolve_device(self.device)
         histories = []
         for number in range(n_folds):

@@ -208,6 +208,8 @@ class ReprogrammedModel:
         What the views without a perturbation say, while a training adds to it.
     shuffle_seed : int
         Of the order of batches, for a training that begins.
+    fold_seed : int
+        Of the parts of the training data, the same for all trainings that go on.
     history : list of dict
         Losses, accuracies and seconds of each epoch.
     """
@@ -231,6 +233,7 @@ class ReprogrammedModel:
         self.temperature_limit = np.inf
         self.offset: Offset | None = None
         self.shuffle_seed = 0
+        self.fold_seed = 0
         self.history: list[dict[str, float]] = []
 
     @classmethod
@@ -472,7 +475,11 @@ class ReprogrammedModel:
         )
 
     def fit_label_mapping(
-        self, features: np.ndarray, codes: np.ndarray, weight: np.ndarray
+        self,
+        features: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+        held_out: bool = False,
     ) -> None:
         """Fit the label mapping, in place.
 
@@ -484,6 +491,9 @@ class ReprogrammedModel:
             Positions of the labels in `classes`.
         weight : ndarray of shape (n,)
             Positive weights.
+        held_out : bool, default=False
+            Whether no perturbation has seen the series that it gave the features for:
+            then `temperature_limit` is not needed.
         """
         assert self.classes is not None
         mapping = self.label_mapping
@@ -494,7 +504,7 @@ class ReprogrammedModel:
         if chooses and given.get("n_source_outputs", 0) is None:
             mapping.set_params(n_source_outputs=self.n_replica_features)
         fit_mapping(mapping, features, codes, weight, len(self.classes))
-        if isinstance(mapping, LinearLabelMapping):
+        if isinstance(mapping, LinearLabelMapping) and not held_out:
             mapping.temperature_ = min(mapping.temperature_, self.temperature_limit)
         self.name_source_classes()
 
@@ -760,6 +770,7 @@ class ReprogrammedModel:
             "settings": plain_values("the model", settings),
             "classes": _classes_document(self.classes),
             "history": self.history,
+            "fold_seed": self.fold_seed,
             # JSON has no infinity: null means that there is no limit.
             "temperature_limit": (
                 self.temperature_limit if np.isfinite(self.temperature_limit) else None
@@ -855,6 +866,8 @@ class ReprogrammedModel:
         model.label_mapping = mapping
         model.name_source_classes()
         model.history = document["history"]
+        # In files of 0.1.0 there are no parts.
+        model.fold_seed = document.get("fold_seed", 0)
         return model
 
 

@@ -88,7 +88,8 @@ def make_classifier(source: Any, **parameters: Any) -> V2SClassifier:
     if setting["max_epochs"] != 0:
         setting = OF_TRAINING | setting
         # One training, where a test does not ask for a cross-fit.
-        linear = setting["label_mapping"] == "linear"
+        mapping = setting["label_mapping"]
+        linear = mapping == "linear" or isinstance(mapping, LinearLabelMapping)
         if linear and not setting.get("fine_tune"):
             setting = {"cross_fit": 1} | setting
     if setting.get("early_stopping"):

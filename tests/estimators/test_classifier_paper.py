@@ -154,7 +154,7 @@ def test_training_never_makes_the_probabilities_surer(tiny_source):
         "precision": "float64",
     }
     untrained = V2SClassifier(max_epochs=0, **common).fit(X, y)
-    trained = V2SClassifier(max_epochs=20, lr=0.05, **common).fit(X, y)
+    trained = V2SClassifier(cross_fit=1, max_epochs=20, lr=0.05, **common).fit(X, y)
     limit = untrained.label_mapping_.temperature_
     assert trained.label_mapping_.temperature_ <= limit
     # Labels without any relation to the series, learned by heart all the same.
@@ -163,7 +163,7 @@ def test_training_never_makes_the_probabilities_surer(tiny_source):
     # Nor does going on from there, by whatever way.
     trained.set_params(warm_start=True).fit(X, y)
     assert trained.label_mapping_.temperature_ <= limit
-    trained.partial_fit(X, y).set_params(max_epochs=0).fit(X, y)
+    trained.partial_fit(X, y).set_params(max_epochs=0, cross_fit=2).fit(X, y)
     assert trained.label_mapping_.temperature_ <= limit
 
 

@@ -157,3 +157,28 @@ def test_one_part_is_one_training(make):
     fitted = make(cross_fit=1, n_views=1).fit(X, y)
     assert fitted.model_.settings.n_folds == 1
     assert fitted.perturbation_.shape[0] == 1
+
+
+def test_probabilities_are_honest_and_stay_so_when_a_fit_goes_on(make):
+    # Labels without any relation to the series, which a perturbation learns by heart.
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(24, 20)), np.arange(24) % 2
+    quick = make(max_epochs=0).fit(X, y).label_mapping_.temperature_
+    fitted = make(cross_fit=2, max_epochs=20, lr=0.05, warm_start=True).fit(X, y)
+    # Fitted to outputs for series that both have seen, the map would be surer.
+    outputs = fitted.source_outputs(X).embedding
+    features = outputs.reshape(len(X), -1, 2, outputs.shape[2]).mean(2)
+    seen = LinearLabelMapping().fit(features.reshape(len(X), -1), y)
+    assert fitted.label_mapping_.temperature_ < seen.temperature_
+    fitted.set_params(max_epochs=0).fit(X, y)
+    assert fitted.label_mapping_.temperature_ <= quick
+
+
+def test_parts_stay_the_same_when_a_fit_goes_on(make):
+    X, y = make_series(n=30, n_classes=3)
+    seen = []
+    fitted = make(cross_fit=2, callbacks=[Recorder(seen)], warm_start=True)
+    # Another seed draws other parts, but not for a training that goes on.
+    fitted.fit(X, y).set_params(random_state=1).fit(X, y)
+    for first, second in zip(seen[:2], seen[2:], strict=True):
+        assert_array_equal(first, second)
