@@ -90,7 +90,8 @@ class ReprogrammedEstimator(SeriesEstimator):
         Returns
         -------
         SourceOutputs
-            ``logits`` of shape (n, n_views, K), ``embedding`` of shape (n, n_views, d).
+            ``logits`` of shape (n, n_perturbations, K), ``embedding`` of shape (n,
+            n_perturbations, d).
         """
         series = self._normalized_series(X)
         device = resolve_device(self.device)
@@ -106,7 +107,7 @@ class ReprogrammedEstimator(SeriesEstimator):
 
         Returns
         -------
-        ndarray of shape (n, n_views, input_length)
+        ndarray of shape (n, n_perturbations, input_length)
             Samples at the source's sample rate (16 kHz for the shipped source).
         """
         series = self._normalized_series(X)
@@ -126,7 +127,10 @@ class ReprogrammedEstimator(SeriesEstimator):
 
     @property
     def perturbation_(self) -> np.ndarray:
-        """What is added to the placed series, of shape (n_views, input_length)."""
+        """What is added to the placed series, of shape (n_perturbations, input_length).
+
+        A cross-fit has one for each view and part of the data.
+        """
         effective = self.model_.reprogrammed.perturbation.effective()
         return effective.detach().numpy().copy()
 

@@ -178,8 +178,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         The target classes.
     views_ : tuple of str
         Names of the views.
-    perturbation_ : ndarray of shape (n_views, input_length)
-        What is added to the placed series.
+    perturbation_ : ndarray of shape (n_views * n_parts, input_length)
+        What is added to the placed series; n_parts is `cross_fit` where it acts, else
+        1. The parts of a view are neighbours.
     input_gain_ : ndarray of shape (n_views,)
         Factor of the normalised series.
     label_mapping_ : transformer
@@ -875,7 +876,9 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             classifier.feature_names_in_ = names
         # The seeds matter only to a partial_fit that goes on from here.
         n_groups = len(state.arrays["perturbation/delta"])
-        shuffle_seed, *seeds = classifier._seeds(1 + n_groups)
+        n_folds = header.get("settings", {}).get("n_folds", 1)
+        shuffle_seed, _, _, *seeds = classifier._seeds(3 + n_groups // n_folds)
+        seeds = [seed for seed in seeds for _ in range(n_folds)]
         shape = classifier.n_channels_in_, classifier.n_timepoints_in_
         model = ReprogrammedModel.from_state(state, shape, seeds)
         assert model.classes is not None

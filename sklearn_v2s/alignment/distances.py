@@ -291,7 +291,8 @@ def alignment_scores(
     >>> from sklearn_v2s import V2SClassifier
     >>> from sklearn_v2s.alignment import alignment_scores
     >>> X = np.random.default_rng(0).normal(size=(20, 40))
-    >>> classifier = V2SClassifier(random_state=0).fit(X, np.arange(20) % 2)
+    >>> classifier = V2SClassifier("attrnn", max_epochs=0, random_state=0)
+    >>> classifier = classifier.fit(X, np.arange(20) % 2)
     >>> scores = alignment_scores(classifier, X, random_state=0)
     >>> scores.n_target, scores.sliced_wasserstein < scores.wasserstein1
     (20, True)

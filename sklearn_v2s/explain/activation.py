@@ -145,7 +145,8 @@ def explain_source(
     >>> from sklearn_v2s import V2SClassifier
     >>> from sklearn_v2s.explain import explain_source
     >>> X = np.random.default_rng(0).normal(size=(20, 40))
-    >>> classifier = V2SClassifier(random_state=0).fit(X, np.arange(20) % 2)
+    >>> classifier = V2SClassifier("attrnn", max_epochs=0, random_state=0)
+    >>> classifier = classifier.fit(X, np.arange(20) % 2)
     >>> explanation = explain_source(classifier, X[0])
     >>> explanation.layer, explanation.activation_map.shape
     ('network.conv1', (125, 80))

@@ -74,7 +74,8 @@ def represent_series(
     >>> from sklearn_v2s import V2SClassifier
     >>> from sklearn_v2s.explain import represent_series
     >>> X = np.random.default_rng(0).normal(size=(20, 40))
-    >>> classifier = V2SClassifier(random_state=0).fit(X, np.arange(20) % 2)
+    >>> classifier = V2SClassifier("attrnn", max_epochs=0, random_state=0)
+    >>> classifier = classifier.fit(X, np.arange(20) % 2)
     >>> [(each.name, each.points.shape) for each in represent_series(classifier, X)]
     [('before reprogramming', (20, 512)), ('after reprogramming', (20, 512))]
     """

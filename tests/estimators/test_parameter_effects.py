@@ -22,7 +22,8 @@ QUICK = {"views": "replicas", "max_epochs": 0}
 TRAINED = {"views": "replicas", "max_epochs": 1}
 WORDS = {"source_output": "logits", "label_mapping": "frequency", "max_epochs": 0}
 BAYESIAN = WORDS | {"label_mapping": "bayesian"}
-STOPPED = TRAINED | {"early_stopping": True}
+ONCE = TRAINED | {"cross_fit": 1}
+STOPPED = ONCE | {"early_stopping": True}
 FINE_TUNED = TRAINED | {"fine_tune": True}
 INSTANCE = QUICK | {"label_mapping": LinearLabelMapping()}
 
@@ -66,13 +67,16 @@ TABLE = [
             ("dropout", 0.4, QUICK, TRAINED),
             ("dropout", 0.0, LEVEL, TRAINED),
             ("train_gain", True, QUICK, TRAINED),
-            ("batch_size", 8, QUICK, TRAINED),
+            ("batch_size", 8, QUICK, ONCE),
             ("lr", 0.05, QUICK, TRAINED),
             ("lr_schedule", "constant", QUICK, TRAINED | {"max_epochs": 2}),
             ("l2", 0.1, QUICK, TRAINED),
             ("fine_tune", True, LEVEL, TRAINED),
             ("early_stopping", True, QUICK, TRAINED),
-            ("callbacks", [Counter()], QUICK, TRAINED),
+            ("callbacks", [Counter()], QUICK, ONCE),
+            ("cross_fit", 3, QUICK, TRAINED),
+            ("cross_fit", 1, FINE_TUNED, TRAINED),
+            ("cross_fit", 1, WORDS | {"max_epochs": 1}, TRAINED),
             ("validation_fraction", 0.3, TRAINED, STOPPED),
             ("validation_fraction", 0.3, QUICK, STOPPED),
             ("n_iter_no_change", 3, TRAINED, STOPPED),

@@ -262,12 +262,10 @@ def test_the_measure_of_an_epoch():
 def test_seconds_against_sizes():
     measures = scaling.measures(TRIAL)
     by_number = [m for m in measures if m.name.endswith(" series") and not m.derived]
-    assert by_number[0].run({}).conditions == {
-        "n": 8,
-        "length": 200,
-        "runs": 5,
-        "threads": 1,
-    }
+    conditions = by_number[0].run({}).conditions
+    # As many as the time allows.
+    assert 1 <= conditions.pop("runs") <= 5
+    assert conditions == {"n": 8, "length": 200, "threads": 1}
     assert len({m.name for m in measures}) == len(measures)
 
 

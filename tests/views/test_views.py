@@ -674,6 +674,7 @@ def test_views_are_built_by_name():
             make_bank(),
             source_output="embedding",
             mean_logits=False,
+            n_folds=1,
             n_channels=2,
             n_timepoints=40,
             seed=0,
