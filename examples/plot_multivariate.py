@@ -24,7 +24,7 @@ from sklearn_v2s.placement import ReplicaPlacement
 X_train, y_train = load_basic_motions(split="train")
 X_test, y_test = load_basic_motions(split="test")
 print(X_train.shape, sorted(set(y_train)))
-classifier = V2SClassifier(random_state=0).fit(X_train, y_train)
+classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X_train, y_train)
 print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 
 # %%
@@ -63,7 +63,7 @@ lengths = [series.shape[1] for series in X_train]
 longest = max(lengths)
 print(f"{len(X_train)} series of {min(lengths)} to {longest} time points")
 X_test = [series[:, :longest] for series in X_test]
-classifier = V2SClassifier(random_state=0).fit(X_train, y_train)
+classifier = V2SClassifier(max_epochs=0, random_state=0).fit(X_train, y_train)
 print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 
 # %%
@@ -78,7 +78,7 @@ X_test, y_test = load_basic_motions(split="test")
 rng = np.random.default_rng(0)
 for X in (X_train, X_test):
     X[rng.random(X.shape) < 1 / 3] = np.nan
-classifier = V2SClassifier(missing="interpolate", random_state=0)
+classifier = V2SClassifier(missing="interpolate", max_epochs=0, random_state=0)
 accuracy = classifier.fit(X_train, y_train).score(X_test, y_test)
 print(f"accuracy with a third of the values missing {accuracy:.3f}")
 plt.show()

@@ -37,10 +37,10 @@ def running_mean(X):
 
 
 smoothed = make_pipeline(
-    FunctionTransformer(running_mean), V2SClassifier(random_state=0)
+    FunctionTransformer(running_mean), V2SClassifier(max_epochs=0, random_state=0)
 )
 for name, estimator in {
-    "as they are": V2SClassifier(random_state=0),
+    "as they are": V2SClassifier(max_epochs=0, random_state=0),
     "smoothed": smoothed,
 }.items():
     scores = cross_val_score(estimator, X_train, y_train, cv=3)
@@ -68,7 +68,7 @@ print(f"accuracy of features, PCA and regression {features.score(X_test, y_test)
 # probabilities of both.
 
 members = {
-    "v2s": V2SClassifier(random_state=0),
+    "v2s": V2SClassifier(max_epochs=0, random_state=0),
     "forest": RandomForestClassifier(random_state=0),
 }
 stack = StackingClassifier(list(members.items()), cv=3).fit(X_train, y_train)
@@ -89,10 +89,10 @@ X_train, y_train = make_control_charts(120, noise=5.0, random_state=0)
 X_test, y_test = make_control_charts(300, noise=5.0, random_state=1)
 trained, tested = y_train >= 2, y_test >= 2
 frequency = V2SClassifier(
-    source_output="logits", label_mapping="frequency", random_state=0
+    source_output="logits", label_mapping="frequency", max_epochs=0, random_state=0
 )
 candidates = {
-    "linear": V2SClassifier(random_state=0),
+    "linear": V2SClassifier(max_epochs=0, random_state=0),
     "frequency": frequency,
     "frequency, calibrated": CalibratedClassifierCV(frequency, cv=3),
 }
