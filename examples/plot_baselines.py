@@ -51,7 +51,7 @@ candidates = {
 #
 # The first five are trained for far fewer epochs than a real comparison would need. The
 # default trains its perturbation for 200 steps on each half of the data, and a linear
-# label mapping reads the outputs of frozen recognisers for the series, in several views.
+# label mapping reads the outputs of frozen recognisers in several views.
 
 results = {}
 for name, classifier in candidates.items():
