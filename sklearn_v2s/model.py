@@ -445,8 +445,12 @@ class ReprogrammedModel:
 
         Parameters
         ----------
-        series, device, memory
-            As in `features`.
+        series : ndarray of shape (n, n_channels, n_timepoints)
+            Normalised series.
+        device : torch.device
+            Where to compute.
+        memory : str, object with the interface of joblib.Memory or None, default=None
+            Where source outputs are cached.
 
         Returns
         -------
@@ -588,8 +592,10 @@ class ReprogrammedModel:
         ----------
         series : ndarray of shape (n, n_channels, n_timepoints)
             Checked, not normalised.
-        device, memory
-            As in `features`.
+        device : torch.device
+            Where to compute.
+        memory : str, object with the interface of joblib.Memory or None, default=None
+            Where source outputs are cached.
 
         Returns
         -------

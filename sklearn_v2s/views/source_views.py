@@ -104,8 +104,12 @@ class SourceView(View):
 
         Parameters
         ----------
-        series, device, memory
-            As in `View.features`.
+        series : ndarray of shape (n, n_channels, n_timepoints)
+            Normalised series.
+        device : torch.device
+            Where to compute.
+        memory : str, object with the interface of joblib.Memory or None, default=None
+            Where source outputs are cached.
 
         Returns
         -------
