@@ -147,6 +147,9 @@ def train(
 def balanced_folds(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
     """Return the part that each row is held out in.
 
+    scikit-learn's `StratifiedKFold` refuses classes with fewer rows than parts, which
+    are usual here; a single row of a class is simply held out once.
+
     Parameters
     ----------
     y : ndarray of shape (n,)
