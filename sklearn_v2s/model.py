@@ -397,6 +397,9 @@ class ReprogrammedModel:
     ) -> np.ndarray:
         """Return the features of normalised series in all views, as columns.
 
+        Those of the replicas are of the perturbations of the first part of the data
+        (see `fold`).
+
         Parameters
         ----------
         series : ndarray of shape (n, n_channels, n_timepoints)
@@ -603,8 +606,18 @@ class ReprogrammedModel:
             Non-negative; rows need not sum to 1.
         """
         normalised = self.normalizer.transform(series)
+        n_folds, n_learned = self.settings.n_folds, self.n_replica_features
         features = self.features(normalised, device, memory)
-        return np.asarray(self.label_mapping.transform(features), dtype=np.float64)
+        scores = np.asarray(self.label_mapping.transform(features), dtype=np.float64)
+        for number in range(1, n_folds):
+            # The map was fitted to outputs of one perturbation at a time: it reads them
+            # so, and the scores are averaged, not the outputs.
+            part = self.fold(number)
+            features[:, :n_learned] = part.view_features(
+                "replicas", normalised, device, memory
+            )
+            scores = scores + self.label_mapping.transform(features)
+        return scores / n_folds
 
     def split_off(self, features: np.ndarray) -> None:
         """Let the next training add to what the views without a perturbation say.
@@ -652,16 +665,13 @@ class ReprogrammedModel:
         Returns
         -------
         ReprogrammedModel
-            A copy.
+            A copy; this model if there is one part only.
         """
+        if self.settings.n_folds == 1:
+            return self
         part = copy.copy(self)
         part.settings = replace(self.settings, n_folds=1)
-        before = self.reprogrammed
-        part.reprogrammed = ReprogrammedSource(
-            before.source,
-            before.placement,
-            before.perturbation.groups(self._groups_of_fold(number)),
-        ).eval()
+        part.reprogrammed = self.reprogrammed.fold(number, self.settings.n_folds)
         part.views = dict(self.views)
         part.views["replicas"] = SourceView(
             part.reprogrammed, self.settings.source_output
@@ -679,13 +689,10 @@ class ReprogrammedModel:
         part : ReprogrammedModel
             What `fold` returned, trained.
         """
-        groups = self._groups_of_fold(number)
+        n_folds = self.settings.n_folds
+        groups = self.reprogrammed.groups_of_fold(number, n_folds)
         trained = part.reprogrammed.perturbation
         self.reprogrammed.perturbation.set_groups(groups, trained)
-
-    def _groups_of_fold(self, number: int) -> list[int]:
-        n_groups = len(self.reprogrammed.perturbation.delta)
-        return list(range(number, n_groups, self.settings.n_folds))
 
     def snapshot(self, module: TargetModule) -> "ReprogrammedModel":
         """Return the model as a training has it between two epochs.

@@ -82,8 +82,8 @@ class DifferentiableViews:
             )
         check_is_fitted(classifier)
         model = classifier.model_
-        self.head = model.target_module().head
-        if not isinstance(self.head, MatrixHead) and not isinstance(
+        self.module = model.target_module()
+        if not isinstance(self.module.head, MatrixHead) and not isinstance(
             model.label_mapping, LinearLabelMapping
         ):
             raise ValueError(
@@ -119,19 +119,19 @@ class DifferentiableViews:
         code : int
             Number of the class.
         """
-        mean_logits = isinstance(self.head, MatrixHead)
+        names = self.classifier.views_
         settings = self.classifier.model_.settings
-        parts = [
+        # The replicas, which the module reads, come first.
+        fixed = [
             self.held[name].to(self.series)
             if name in self.held
-            else read_outputs(
-                outputs[name],
-                settings.source_output,
-                mean_logits,
-                settings.n_folds if name == "replicas" else 1,
-            )
-            for name in self.classifier.views_
+            else read_outputs(outputs[name], settings.source_output)
+            for name in names
+            if name != "replicas"
         ]
-        log_proba = torch.log_softmax(self.head(torch.cat(parts, dim=1)), dim=1)
+        folds = [torch.cat(fixed, dim=1)] if fixed else []
+        if "replicas" in names:
+            folds = self.module.read(outputs["replicas"], *folds)
+        log_proba = torch.log_softmax(self.module.log_scores(folds), dim=1)
         others = torch.arange(log_proba.shape[1]) != code
         return log_proba[0, code] - torch.logsumexp(log_proba[0, others], dim=0)

@@ -138,6 +138,32 @@ class ReprogrammedSource(nn.Module):
             moved.shared_spectrogram.to(device)
         return moved.train(self.training)
 
+    def fold(self, number: int, n_folds: int) -> "ReprogrammedSource":
+        """Return a module with the perturbations of one part of the training data.
+
+        Parameters
+        ----------
+        number : int
+            Of the part, from 0 to ``n_folds - 1``.
+        n_folds : int
+            How many neighbouring perturbations there are, one for each part.
+
+        Returns
+        -------
+        ReprogrammedSource
+            This module if there is one part only.
+        """
+        if n_folds == 1:
+            return self
+        groups = self.groups_of_fold(number, n_folds)
+        return ReprogrammedSource(
+            self.source, self.placement, self.perturbation.groups(groups)
+        ).eval()
+
+    def groups_of_fold(self, number: int, n_folds: int) -> list[int]:
+        """Return the numbers of the perturbations of one part; see `fold`."""
+        return list(range(number, len(self.perturbation.delta), n_folds))
+
     def without_perturbation(self) -> "ReprogrammedSource":
         """Return a module that reads the placed series alone."""
         silent = copy.deepcopy(self.perturbation)

@@ -11,16 +11,12 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sklearn_v2s.runtime.user_warnings import warn_user
+from sklearn_v2s.series.containers import as_arrays, label_array, refuse_times
+
 __all__ = ["Missing", "check_series", "interpolate_missing"]
 
 Missing = Literal["error", "interpolate"]
-
-
-def _as_list(X: Any) -> Any:
-    """Return an array of arrays as the list that it stands for, others as they are."""
-    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
-        return list(X)
-    return X
 
 
 def _is_ragged(X: Any) -> bool:
@@ -45,12 +41,14 @@ def _n_dimensions(X: Any) -> int:
 
 def _as_array(series: Any) -> np.ndarray:
     try:
-        return np.asarray(series)
+        array = np.asarray(as_arrays(series))
     except ValueError as error:
         raise ValueError(
             "X holds a series whose channels have different lengths; all channels of "
             "one series must have the same number of time points."
         ) from error
+    refuse_times(array.dtype)
+    return array
 
 
 def _pad_ragged(X: Any, missing: Missing) -> np.ndarray:
@@ -95,14 +93,17 @@ def _interpolate(case: np.ndarray, position: int) -> np.ndarray:
     """Fill the missing values of one series; `position` is for the error."""
     filled = case.copy()
     times = np.arange(case.shape[1])
+    known = ~np.isnan(case)
+    if not known.any():
+        raise ValueError(
+            f"X, series {position}: all values are missing (NaN); nothing can be "
+            "interpolated. Leave the series out."
+        )
     for channel, values in enumerate(case):
-        known = ~np.isnan(values)
-        if not known.any():
-            raise ValueError(
-                f"X, series {position}, channel {channel}: all values are missing "
-                "(NaN); nothing can be interpolated. Leave the series out."
-            )
-        filled[channel] = np.interp(times, times[known], values[known])
+        there = known[channel]
+        # A channel without any value stays NaN: it will be silent.
+        if there.any():
+            filled[channel] = np.interp(times, times[there], values[there])
     return filled
 
 
@@ -118,12 +119,13 @@ def interpolate_missing(series: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n, n_channels, n_timepoints)
-        Without NaN; the input is left as it is.
+        NaN only in channels of a series that have no value at all, which are silent;
+        the input is left as it is.
 
     Raises
     ------
     ValueError
-        If a channel of a series has no value at all.
+        If a series has no value at all.
 
     Examples
     --------
@@ -160,7 +162,8 @@ def check_series(
     estimator : BaseEstimator
         The estimator that checks.
     X : array-like of shape (n, n_timepoints) or (n, n_channels, n_timepoints), or list
-        Series, or a list of series ``(t,)`` or ``(n_channels, t)`` of unequal length.
+        Series, or a list of series ``(t,)`` or ``(n_channels, t)`` of unequal length;
+        also a frame of whole series, or with an index of (series, time point).
     y : array-like of shape (n,), default="no_validation"
         Labels; the default where the caller has none to check.
     reset : bool
@@ -180,7 +183,9 @@ def check_series(
     ValueError
         With what is wrong, what is allowed and what to do.
     """
-    X = _as_list(X)
+    X = as_arrays(X)
+    if not isinstance(y, str):
+        y = label_array(y)
     ragged = _is_ragged(X)
     unequal = ragged if reset else estimator.unequal_length_
     if ragged or _n_dimensions(X) >= 3 or (unequal and not reset):
@@ -253,12 +258,8 @@ def _check_shape(
             f"{estimator.n_channels_in_} channels as in fit."
         )
     if estimator.unequal_length_:
-        if n_timepoints > estimator.n_timepoints_in_:
-            raise ValueError(
-                f"X has a series of {n_timepoints} time points, but the longest that "
-                f"{name} has seen in fit has {estimator.n_timepoints_in_}. Cut or "
-                "resample it, or fit again with longer series."
-            )
+        series = _shorten(series, estimator.n_timepoints_in_)
+        n_timepoints = series.shape[2]
         room = estimator.n_timepoints_in_ - n_timepoints
         return np.pad(series, ((0, 0), (0, 0), (0, room)), constant_values=np.nan)
     if ragged or n_timepoints != estimator.n_timepoints_in_:
@@ -268,3 +269,25 @@ def _check_shape(
             "points as in fit. Fit on a list of unequal series to allow other lengths."
         )
     return series
+
+
+def _shorten(series: np.ndarray, longest: int) -> np.ndarray:
+    """Resample what is longer than the longest series of the fit to its length."""
+    if series.shape[2] <= longest:
+        return series
+    # Channels that are silent throughout are as long as the others.
+    ends = series.shape[2] - (~np.isnan(series)).any(axis=1)[:, ::-1].argmax(axis=1)
+    longer = np.flatnonzero(ends > longest)
+    warn_user(
+        f"{len(longer)} of {len(series)} series have more than {longest} time points, "
+        f"the length of the longest in fit (up to {ends.max()}); they are resampled to "
+        f"that length. Fit with a series as long to read them at their own rate."
+    )
+    fitted = series[:, :, :longest].copy()
+    for number in longer:
+        times = np.linspace(0, ends[number] - 1, longest)
+        known = np.arange(ends[number])
+        for channel in range(series.shape[1]):
+            values = series[number, channel, : ends[number]]
+            fitted[number, channel] = np.interp(times, known, values)
+    return fitted

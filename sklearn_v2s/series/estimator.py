@@ -161,8 +161,10 @@ class SeriesClassifier(ClassifierMixin, SeriesEstimator, metaclass=ABCMeta):
         series, y = check_series(self, X, y, reset=reset, missing=self.missing)
         try:
             check_classification_targets(y)
-        except TypeError as error:
-            kinds = sorted({type(label).__name__ for label in y.tolist()})
+        except (TypeError, ValueError) as error:
+            kinds = sorted({type(label).__name__ for label in np.asarray(y).tolist()})
+            if len(kinds) < 2:
+                raise
             raise TypeError(
                 f"y holds labels of the types {kinds}, which have no common order; use "
                 "strings only, or numbers only."

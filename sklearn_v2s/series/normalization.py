@@ -71,7 +71,8 @@ def _mean_and_scale(
     """
     known = ~np.isnan(series)
     weights = known * weight
-    total = weights.sum(axis=axis, keepdims=True)
+    # A channel without any value has the mean 0 and the scale 1.
+    total = np.maximum(weights.sum(axis=axis, keepdims=True), np.finfo(float).tiny)
 
     def average(values: np.ndarray) -> np.ndarray:
         weighted = weights * np.where(known, values, 0.0)

@@ -2,6 +2,7 @@
 """What is trained: a reprogrammed source and a differentiable label mapping."""
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,8 @@ class TargetModule(nn.Module):
         Whether the scores of other views are given to `forward`, and the head reads the
         reprogrammed source alone.
     n_folds : int, default=1
-        As in `read_outputs`.
+        How many neighbouring perturbations were trained on parts of the data each: the
+        head reads each of them, and the scores are averaged.
     """
 
     def __init__(
@@ -75,17 +77,52 @@ class TargetModule(nn.Module):
         offset : Tensor of shape (batch, C), default=None
             Scores of other views, which the head adds its own to.
         """
-        parts = [] if fixed is None else [fixed]
-        if self.reads_replicas:
-            outputs = self.reprogrammed(series, row)
-            parts.insert(0, self.read(outputs))
-        features = torch.cat(parts, dim=1)
-        return self.head(features) if offset is None else self.head(features, offset)
+        if not self.reads_replicas:
+            assert fixed is not None
+            return self.log_scores([fixed], offset)
+        outputs = self.reprogrammed(series, row)
+        return self.log_scores(self.read(outputs, fixed), offset)
 
-    def read(self, outputs: Any) -> Tensor:
-        """Return what the head reads of the outputs of the reprogrammed source."""
+    def read(self, outputs: Any, fixed: Tensor | None = None) -> list[Tensor]:
+        """Return what the head reads, once for each part of the training data.
+
+        Parameters
+        ----------
+        outputs : SourceOutputs
+            Of the reprogrammed source.
+        fixed : Tensor of shape (batch, n_fixed), default=None
+            Features of the views that no gradient changes.
+
+        Returns
+        -------
+        list of Tensor of shape (batch, n_features)
+            Features.
+        """
         mean_logits = isinstance(self.head, MatrixHead)
-        return read_outputs(outputs, self.source_output, mean_logits, self.n_folds)
+        folds = []
+        for number in range(self.n_folds):
+            part = type(outputs)(*(x[:, number :: self.n_folds] for x in outputs))
+            learned = read_outputs(part, self.source_output, mean_logits)
+            folds.append(learned if fixed is None else torch.cat([learned, fixed], 1))
+        return folds
+
+    def log_scores(self, folds: list[Tensor], offset: Tensor | None = None) -> Tensor:
+        """Return logarithms of the mean of the scores that the head gives each part.
+
+        Parameters
+        ----------
+        folds : list of Tensor of shape (batch, n_features)
+            What `read` returned.
+        offset : Tensor of shape (batch, C), default=None
+            As in `forward`.
+        """
+        logs = [
+            self.head(features) if offset is None else self.head(features, offset)
+            for features in folds
+        ]
+        if len(logs) == 1:
+            return logs[0]
+        return torch.logsumexp(torch.stack(logs), dim=0) - math.log(len(logs))
 
     def on(self, device: torch.device) -> "TargetModule":
         """Return this module if it is on that device, else a copy there."""

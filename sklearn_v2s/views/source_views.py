@@ -23,7 +23,6 @@ def read_outputs(
     outputs: SourceOutputs,
     source_output: SourceOutput,
     mean_logits: bool = False,
-    n_folds: int = 1,
 ) -> Any:
     """Return the features that a label mapping reads of source outputs.
 
@@ -36,9 +35,6 @@ def read_outputs(
     mean_logits : bool, default=False
         Take the mean of the logits over the G perturbations, (n, K), as mappings of
         source classes need it; otherwise the G are concatenated.
-    n_folds : int, default=1
-        Neighbouring perturbations that were trained on parts of the data each: the mean
-        of their outputs is read, as of one.
 
     Returns
     -------
@@ -52,11 +48,6 @@ def read_outputs(
         "embedding": [outputs.embedding],
         "both": [outputs.logits, outputs.embedding],
     }[source_output]
-    if n_folds > 1:
-        chosen = [
-            output.reshape(len(output), -1, n_folds, output.shape[2]).mean(2)
-            for output in chosen
-        ]
     flat = [output.reshape(len(output), -1) for output in chosen]
     if isinstance(flat[0], np.ndarray):
         return np.concatenate(flat, axis=1)
@@ -75,7 +66,8 @@ class SourceView(View):
     mean_logits : bool, default=False
         As in `read_outputs`.
     n_folds : int, default=1
-        As in `read_outputs`.
+        Neighbouring perturbations that were trained on parts of the data each: the
+        features are those of the first, `outputs` has all.
     """
 
     def __init__(
@@ -125,8 +117,9 @@ class SourceView(View):
         self, series: np.ndarray, device: torch.device, memory: Any = None
     ) -> np.ndarray:
         """Return the features of normalised series; see `View.features`."""
-        outputs = self.outputs(series, device, memory)
-        return read_outputs(outputs, self.source_output, self.mean_logits, self.n_folds)
+        first = self.module.fold(0, self.n_folds)
+        outputs = SourceView(first, self.source_output).outputs(series, device, memory)
+        return read_outputs(outputs, self.source_output, self.mean_logits)
 
     def compute(self, series: np.ndarray, device: torch.device) -> np.ndarray:
         """Return what `features` does, not cached."""

@@ -258,9 +258,14 @@ BAD_Y = {
     "one class": (lambda y: 0 * y, ValueError, "only one class: 0"),
     "one class of strings": (lambda y: ["a"] * 36, ValueError, "only one class: 'a'"),
     "mixed types": (
-        lambda y: np.where(y == 0, "a", None),
+        lambda y: np.where(y == 0, "a", np.array(1, dtype=object)),
         TypeError,
-        r"types \['NoneType', 'str'\], which have no common order",
+        r"types \['int', 'str'\], which have no common order",
+    ),
+    "missing": (
+        lambda y: np.where(y == 0, "a", None),
+        ValueError,
+        "18 of 36 labels are missing",
     ),
     "objects": (
         lambda y: np.array([object() for _ in y]),

@@ -12,10 +12,8 @@ from skorch.callbacks import Callback
 from sklearn_v2s import V2SClassifier
 from sklearn_v2s.label_mapping import LinearLabelMapping
 from sklearn_v2s.perturbation import Perturbation
-from sklearn_v2s.sources.contract import SourceOutputs
 from sklearn_v2s.training.net import mean_history
 from sklearn_v2s.training.train import balanced_folds
-from sklearn_v2s.views.source_views import read_outputs
 from tests.small import make_series, normalised
 from tests.small_mappings import few, seeds
 
@@ -70,9 +68,9 @@ def test_the_label_mapping_is_fitted_to_series_that_were_held_out(make):
     expected = LinearLabelMapping(block_sizes=model.block_sizes).fit(features, y)
     assert_allclose(fitted.label_mapping_.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
     assert fitted.label_mapping_.temperature_ == pytest.approx(expected.temperature_)
-    # Predictions read the mean of both.
-    mean = (by_part[0] + by_part[1]) / 2
-    assert_allclose(fitted.predict_proba(X), expected.transform(mean), rtol=1e-5)
+    # Predictions are the mean of what it says of each.
+    mean = np.mean([expected.transform(part) for part in by_part], axis=0)
+    assert_allclose(fitted.predict_proba(X), mean, rtol=1e-5)
 
 
 class Recorder(Callback):
@@ -96,13 +94,16 @@ def test_a_part_has_not_seen_what_was_held_out(make):
         assert_array_equal(trained_on, series[folds != number])
 
 
-def test_the_mean_of_neighbouring_perturbations_is_read():
-    rng = np.random.default_rng(0)
-    outputs = SourceOutputs(rng.normal(size=(5, 6, 4)), rng.normal(size=(5, 6, 7)))
-    found = read_outputs(outputs, "both", n_folds=3)
-    logits = [outputs.logits[:, start : start + 3].mean(1) for start in (0, 3)]
-    embedding = [outputs.embedding[:, start : start + 3].mean(1) for start in (0, 3)]
-    assert_allclose(found, np.hstack(logits + embedding))
+def test_a_training_that_goes_on_averages_the_scores_as_predictions_do(make):
+    X, y = make_series(n=30, n_classes=3)
+    fitted = make(cross_fit=2, n_views=2, precision="float64").fit(X, y)
+    model = fitted.model_
+    series = torch.from_numpy(normalised(fitted, X))
+    fixed = model.features(series.numpy(), torch.device("cpu"))
+    module = model.target_module().eval()
+    with torch.no_grad():
+        logs = module(series, torch.from_numpy(fixed[:, model.n_replica_features :]))
+    assert_allclose(logs.exp().numpy(), fitted.predict_proba(X), rtol=1e-6, atol=1e-9)
 
 
 def test_groups_of_a_perturbation_go_there_and_back():
