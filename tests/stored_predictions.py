@@ -175,6 +175,13 @@ DOUBLE = {
     if getattr(make(), "precision", "float64") == "float64" and name != "search"
 }
 
+#: Estimators that count responses above thresholds, in the views of the kernels.
+COUNTING = {
+    name
+    for name, make in ESTIMATORS.items()
+    if getattr(make(), "views", None) == "auto" and make().source_output != "logits"
+}
+
 
 def predict(dataset: str, estimator: str) -> np.ndarray | None:
     """Return the probabilities of one case; None without its data."""

@@ -6,12 +6,14 @@ The tolerances follow from the arithmetic. Source outputs in float32 are off by 
 root of its smallest relative penalty, 1e-7, which makes some 3e-3 of a score of it; a
 probability moves by at most a quarter of what its log-odds do. In float64 nothing is
 left of that but the counts of the views "wave" and "slope", where a response that
-equals a threshold up to rounding may fall on either side. A training in float32 starts
-with steps of the full learning rate in the direction of each sign (Adam), also where a
-gradient is nothing but rounding; a change of a seed, view or placement moves
-probabilities by more than a tenth. The trainings of the default are pinned in float64
-therefore: with other kernels of PyTorch and another number of threads they moved by at
-most 7e-6.
+equals a threshold up to rounding may fall on either side: a share of 128 time points
+moves by 1/128, a tenth of its deviation, in one of some 5,000 features that have a norm
+of 1 together, so by 1e-3 of the root mean square of the scores, and a probability by
+about as much where the temperature makes log-odds of 5 of it. A few such responses are
+allowed. A training in float32 starts with steps of the full learning rate in the
+direction of each sign (Adam), also where a gradient is nothing but rounding: those of
+the default are pinned in float64 therefore. A change of a seed, view or placement moves
+probabilities by more than a tenth.
 """
 
 import json
@@ -21,6 +23,7 @@ import pytest
 
 from tests.stored_predictions import (
     CASES,
+    COUNTING,
     DOUBLE,
     ESTIMATORS,
     FILE,
@@ -41,7 +44,8 @@ TOLERANCE_DOUBLE, TOLERANCE_SINGLE, TOLERANCE_TRAINED_SINGLE = 1e-4, 5e-3, 2e-2
 def _tolerance(estimator: str) -> float:
     if estimator == "trained in float32":
         return TOLERANCE_TRAINED_SINGLE
-    return TOLERANCE_DOUBLE if estimator in DOUBLE else TOLERANCE_SINGLE
+    exact = estimator in DOUBLE and estimator not in COUNTING
+    return TOLERANCE_DOUBLE if exact else TOLERANCE_SINGLE
 
 
 @pytest.mark.parametrize(("dataset", "estimator"), CASES)
