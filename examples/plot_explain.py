@@ -46,7 +46,7 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 # The upper four panels show the source model at work in the view ``"replicas"``: the
 # waveform, its attention over time, its spectrogram, and which part of it speaks for
 # the class. The last panel goes back to the series: windows are hidden one after the
-# other, and the colour shows how far the logarithm of the class's probability falls.
+# other, and the colour shows how far the class's log-odds fall.
 # That holds for all views together.
 
 V2SExplanationDisplay.from_estimator(classifier, X_test[0], cam="hires-cam")

@@ -54,7 +54,11 @@ class _CommandParser(argparse.ArgumentParser):
             module = importlib.import_module(f"sklearn_v2s.{self._module}")
             self._module = None
             getattr(module, f"fill_{self.prog.split()[-1]}")(self)
-        return super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # Here, not in the program's parser, so that the usage is the command's.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -35,7 +35,9 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     """
     group = parser.add_argument_group("data")
     group.add_argument(
+        "--data",
         "--folder",
+        dest="folder",
         type=Path,
         metavar="DIR",
         help="folder in UCR layout, <name>/<name>_TRAIN.tsv or .ts, to find a named "
@@ -131,13 +133,13 @@ def read_data(
             )
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error} The options are --folder DIR and --download."
+                f"{error} The options are --data DIR and --download."
             ) from error
     path = Path(data)
     if path.is_dir():
         raise ValueError(
             f"{data} is a folder. Name a file, or a dataset in UCR layout apart from "
-            f"the folder that it is in: {path.name} --folder {path.parent}."
+            f"the folder that it is in: {path.name} --data {path.parent}."
         )
     if labels is None:
         X, y = load_file(path, labelled)

@@ -21,7 +21,7 @@ __all__ = ["fill_datasets"]
 _EXAMPLES = """\
 examples:
   v2s datasets list
-  v2s datasets list --folder UCRArchive_2018
+  v2s datasets list --data UCRArchive_2018
   v2s datasets show GunPoint
   v2s datasets show 32 --split test
   v2s datasets show my_series.csv
@@ -55,7 +55,12 @@ def fill_datasets(parser: argparse.ArgumentParser) -> None:
         **text,
     )
     action.add_argument(
-        "--folder", type=Path, metavar="DIR", help="folder in UCR layout to look into"
+        "--data",
+        "--folder",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="folder in UCR layout to look into",
     )
     action.set_defaults(run=_list)
     action = actions.add_parser(
@@ -76,7 +81,7 @@ def _list(options: argparse.Namespace) -> int:
     from sklearn_v2s.datasets.ucr import locate_ucr
 
     if options.folder is not None and not options.folder.is_dir():
-        raise FileNotFoundError(f"--folder {options.folder}: there is no such folder.")
+        raise FileNotFoundError(f"--data {options.folder}: there is no such folder.")
     header = ("number", "name", "train", "test", "time points", "classes", "where")
     rows = [
         (*dataset, locate_ucr(dataset.name, options.folder)) for dataset in list_ucr()

@@ -38,10 +38,11 @@ class SeriesAttribution:
         The series, as the user gave it.
     values : ndarray of shape (n_channels, n_timepoints)
         Positive where a time point supports the class, negative where it opposes it.
-        ``"occlusion"``: fall of the logarithm of the class's probability where the time
-        point is hidden, averaged over the windows that hide it. ``"gradient"``: slope
-        of the class's log-odds times the distance of the value from the mean of its
-        channel, averaged over a window.
+        ``"occlusion"``: fall of the class's log-odds where the time point is hidden,
+        averaged over the windows that hide it. ``"gradient"``: slope of the log-odds
+        times the distance of the value from the mean of its channel, averaged over a
+        window. With ``scale="log-probability"`` the logarithm of the probability takes
+        the place of the log-odds.
     target : object
         The class, as in ``classes_``.
     probability : float
@@ -50,6 +51,8 @@ class SeriesAttribution:
         How it was computed.
     held : tuple of str
         Views of the classifier that the gradient did not pass through.
+    scale : {"log-odds", "log-probability"}
+        What the values are a fall of.
     """
 
     series: np.ndarray
@@ -58,6 +61,7 @@ class SeriesAttribution:
     probability: float
     method: str
     held: tuple[str, ...] = ()
+    scale: str = "log-odds"
 
 
 def attribute_series(
@@ -68,6 +72,7 @@ def attribute_series(
     method: Literal["occlusion", "gradient"] = "occlusion",
     window: int | Literal["auto"] = "auto",
     stride: int | Literal["auto"] = "auto",
+    scale: Literal["log-odds", "log-probability"] = "log-odds",
 ) -> SeriesAttribution:
     """Compute which time points of a series mattered for a class.
 
@@ -93,6 +98,9 @@ def attribute_series(
         a twentieth of the series.
     stride : int or "auto", default="auto"
         Distance of two windows; ``"auto"`` takes a quarter of the window.
+    scale : {"log-odds", "log-probability"}, default="log-odds"
+        What falls. Near certainty the logarithm of a probability hardly moves, whatever
+        is hidden; log-odds do.
 
     Returns
     -------
@@ -130,10 +138,14 @@ def attribute_series(
     proba = classifier.predict_proba(row[None])[0]
     code = class_number(classifier.classes_, proba, target)
     held: tuple[str, ...] = ()
+    if scale not in ("log-odds", "log-probability"):
+        raise ValueError(
+            f"scale={scale!r} is not allowed: give 'log-odds' or 'log-probability'."
+        )
     if method == "occlusion":
-        values = _occlusion(classifier, row, code, float(proba[code]), window, stride)
+        values = _occlusion(classifier, row, code, scale, window, stride)
     elif method == "gradient":
-        values, held = _gradient(classifier, row, code, window)
+        values, held = _gradient(classifier, row, code, scale, window)
     else:
         raise ValueError(
             f"method={method!r} is not allowed: give 'occlusion', which works for all "
@@ -146,6 +158,7 @@ def attribute_series(
         float(proba[code]),
         method,
         held,
+        scale,
     )
 
 
@@ -164,7 +177,7 @@ def _window(window: Any, row: np.ndarray) -> int:
 
 
 def _occlusion(
-    classifier: Any, row: np.ndarray, code: int, proba: float, window: Any, stride: Any
+    classifier: Any, row: np.ndarray, code: int, scale: str, window: Any, stride: Any
 ) -> np.ndarray:
     n_timepoints = row.shape[-1]
     size = _window(window, row)
@@ -180,17 +193,26 @@ def _occlusion(
     n_channels = len(np.atleast_2d(row))
     total = np.zeros((n_channels, n_timepoints))
     count = np.zeros(n_timepoints)
+    whole = _logs(classifier.predict_proba(row[None]), code, scale)[0]
     places = [(channel, start) for channel in range(n_channels) for start in starts]
     for first in range(0, len(places), _COPIES):
         part = places[first : first + _COPIES]
         hidden = np.stack([_hide(row, channel, start, size) for channel, start in part])
-        found = np.maximum(classifier.predict_proba(hidden)[:, code], _LEAST)
-        falls = np.log(max(proba, _LEAST)) - np.log(found)
+        falls = whole - _logs(classifier.predict_proba(hidden), code, scale)
         for (channel, start), fall in zip(part, falls, strict=True):
             total[channel, start : start + size] += fall
     for start in starts:
         count[start : start + size] += 1
     return total / count
+
+
+def _logs(proba: np.ndarray, code: int, scale: str) -> np.ndarray:
+    """Return log-odds, or logarithms of probabilities, of one class."""
+    logs = np.log(np.maximum(proba[:, code], _LEAST))
+    if scale == "log-odds":
+        others = np.delete(proba, code, axis=1).sum(axis=1)
+        logs -= np.log(np.maximum(others, _LEAST))
+    return logs
 
 
 def _hide(row: np.ndarray, channel: int, start: int, size: int) -> np.ndarray:
@@ -209,7 +231,7 @@ def _hide(row: np.ndarray, channel: int, start: int, size: int) -> np.ndarray:
 
 
 def _gradient(
-    classifier: Any, row: np.ndarray, code: int, window: Any
+    classifier: Any, row: np.ndarray, code: int, scale: str, window: Any
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     size = _window(window, row)
     differentiable = DifferentiableViews(classifier, row)
@@ -223,7 +245,10 @@ def _gradient(
         name: source_outputs(module, series)
         for name, module in differentiable.modules.items()
     }
-    (slope,) = torch.autograd.grad(differentiable.log_odds(outputs, code), series)
+    height = differentiable.log_odds(outputs, code)
+    if scale == "log-probability":
+        height = torch.nn.functional.logsigmoid(height)
+    (slope,) = torch.autograd.grad(height, series)
     centred = series.detach() - series.detach().mean(2, keepdim=True)
     # What a shorter series was padded with is no part of it.
     values = (slope * centred)[0, :, : row.shape[-1]].double().numpy()

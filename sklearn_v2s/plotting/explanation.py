@@ -89,6 +89,7 @@ class V2SExplanationDisplay:
         method: Literal["occlusion", "gradient"] = "occlusion",
         window: int | Literal["auto"] = "auto",
         stride: int | Literal["auto"] = "auto",
+        scale: Literal["log-odds", "log-probability"] = "log-odds",
         axes: Any = None,
     ) -> Self:
         """Explain a prediction and draw it.
@@ -118,6 +119,8 @@ class V2SExplanationDisplay:
             The same.
         stride : int or "auto", default="auto"
             The same.
+        scale : {"log-odds", "log-probability"}, default="log-odds"
+            The same.
         axes : array-like of 5 matplotlib Axes, default=None
             To draw on; None makes a new figure. One, where one panel is drawn.
 
@@ -146,6 +149,7 @@ class V2SExplanationDisplay:
             method=method,
             window=window,
             stride=stride,
+            scale=scale,
         )
         return cls(explanation, attribution).plot(axes=axes)
 
@@ -314,7 +318,11 @@ class V2SExplanationDisplay:
         axes.set_title(
             f"What speaks for class {shown.target} ({shown.method}{held})", loc="left"
         )
-        label = "fall of log P" if shown.method == "occlusion" else "gradient × input"
+        label = (
+            "fall of " + shown.scale
+            if shown.method == "occlusion"
+            else "gradient × input"
+        )
         self._draw_scale(axes, image, label)
 
     @staticmethod

@@ -36,7 +36,7 @@ def v2s(
 
 def test_list_shows_all_by_number(v2s: Command, tmp_path: Path) -> None:
     write_dataset(tmp_path / "ucr", "Beef")
-    code, printed, errors = v2s("list", "--folder", "ucr")
+    code, printed, errors = v2s("list", "--data", "ucr")
     assert (code, errors) == (0, "")
     lines = printed.splitlines()
     assert lines[0].split()[:2] == ["number", "name"]
@@ -56,9 +56,9 @@ def test_list_shows_what_comes_with_aeon(v2s: Command) -> None:
 
 
 def test_list_without_the_folder(v2s: Command) -> None:
-    code, printed, errors = v2s("list", "--folder", "none")
+    code, printed, errors = v2s("list", "--data", "none")
     assert (code, printed) == (1, "")
-    assert errors == "v2s: --folder none: there is no such folder.\n"
+    assert errors == "v2s: --data none: there is no such folder.\n"
 
 
 # --- show -----------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_nothing_is_downloaded_unasked(
     code, _, errors = v2s("show", "Beef")
     assert code == 1
     assert "'Beef' is not on this machine" in errors
-    assert "--folder DIR and --download" in errors
+    assert "--data DIR and --download" in errors
     assert asked == []
     code, printed, _ = v2s("show", "Beef", "--download", "--split", "test")
     assert code == 0

@@ -190,7 +190,7 @@ def test_labels_in_a_file_of_their_own(
 def test_the_parts_of_a_named_dataset(v2s: Command, data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, "Coffee", n_timepoints=N_TIMEPOINTS)
     output = tmp_path / "model.safetensors"
-    named = ["--folder", tmp_path]
+    named = ["--data", tmp_path]
     code, _, _ = v2s("train", "--dataset", "18", *named, "--output", output,
                      *source_of(data), *OPTIONS)  # fmt: skip
     assert code == 0
@@ -416,6 +416,30 @@ def test_ctrl_c(
     assert V2SClassifier.load(output).n_iter_ == 3
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate MODEL DATA", "datasets list"])
+def test_an_unknown_option_shows_the_usage_of_the_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    required = " --dataset DATA --output MODEL" if command == "train" else ""
+    errors = usage_error(capsys, *f"{command}{required} --nonsense 3".split())
+    name = " ".join(word for word in command.split() if word.islower())
+    assert errors.startswith(f"usage: v2s {name} ")
+    assert f"v2s {name}: error: unrecognized arguments: --nonsense 3" in errors
+
+
+@pytest.mark.parametrize("option", ["--data", "--folder"])
+def test_the_folder_of_datasets_has_the_name_that_the_benchmark_gives_it(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    X, y = make_series(n=6)
+    write_dataset(tmp_path, "Mine", "test", X, y)
+    assert (
+        main(["datasets", "show", "Mine", option, str(tmp_path), "--split", "test"])
+        == 0
+    )
+    assert "6" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -451,11 +475,11 @@ def test_wrong_usage(
     [
         ("--dataset no.csv", "'no.csv' is not there"),
         ("--dataset folder/no", "ends in ''"),
-        ("--dataset sub/Folder", "Folder --folder sub"),
+        ("--dataset sub/Folder", "Folder --data sub"),
         ("--dataset train_X.npy", "seems to be no label"),
         ("--dataset Nothing", "dataset 'Nothing' is none of the 80 names"),
         ("--dataset 80", "dataset 80 is none of the numbers 0 to 79"),
-        ("--dataset Beef", "The options are --folder DIR and --download."),
+        ("--dataset Beef", "The options are --data DIR and --download."),
         ("--dataset Beef --labels a.txt", "is the name of a dataset"),
         ("--dataset train.csv --labels a.txt", "a.txt"),
         ("--dataset train_X.npy --labels short.txt", "short.txt has 2 labels, and"),

@@ -53,13 +53,14 @@ def with_event(n=40, n_timepoints=60, seed=0):
 # Occlusion
 
 
-def test_occlusion_is_the_fall_of_the_log_probability():
+@pytest.mark.parametrize("scale", ["log-odds", "log-probability"])
+def test_occlusion_is_the_fall_where_the_bump_is_hidden(scale):
     series = np.zeros(30)
     series[10:15] = 1.0
-    found = attribute_series(Bump().fit(), series, window=5, stride=5)
+    found = attribute_series(Bump().fit(), series, window=5, stride=5, scale=scale)
     before, after = (np.log(1 / (1 + np.exp(-total))) for total in (5.0, 0.0))
     expected = np.zeros((1, 30))
-    expected[0, 10:15] = before - after
+    expected[0, 10:15] = 5.0 if scale == "log-odds" else before - after
     assert_allclose(found.values, expected, atol=1e-12)
     assert found.target == "bump"
     assert_allclose(found.probability, np.exp(before))
@@ -96,7 +97,8 @@ def test_occlusion_averages_over_the_windows_that_hide_a_point(
                     share = (time - start + 1) / (window + 1)
                     changed[channel, time] = left + share * (right - left)
             both = np.stack([rows, changed])
-            log = np.log(classifier.predict_proba(both)[:, 1])
+            proba = classifier.predict_proba(both)
+            log = np.log(proba[:, 1] / proba[:, 0])
             for time in range(start, end):
                 falls[channel][time].append(log[0] - log[1])
     expected = [[np.mean(point) for point in channel] for channel in falls]
@@ -196,6 +198,15 @@ def test_the_gradient_goes_through_a_spectrogram(views):
     ).fit(X, y)
     # The phase of a tone adds up the values: differences are not as exact.
     check_gradient(classifier, X[0], target=1, rtol=5e-3)
+
+
+def test_the_gradient_of_the_log_probability(tiny_source):
+    X, y = make_series()
+    classifier = make_classifier(tiny_source, max_epochs=0).fit(X, y)
+    odds = attribute_series(classifier, X[0], method="gradient")
+    log = attribute_series(classifier, X[0], method="gradient", scale="log-probability")
+    # d log P = (1 - P) d log-odds
+    assert_allclose(log.values, (1 - odds.probability) * odds.values, rtol=1e-4)
 
 
 def test_the_gradient_is_averaged_over_a_window(tiny_source):
@@ -575,6 +586,7 @@ def test_representations_are_of_the_kinds_that_they_say(tiny_source):
         ({"window": "all"}, "window='all' must be a positive int or 'auto'"),
         ({"stride": 1.5}, "stride=1.5 must be a positive int or 'auto'"),
         ({"window": 3, "stride": 4}, "stride=4 is larger than window=3"),
+        ({"scale": "odds"}, "scale='odds' is not allowed: give 'log-odds' or"),
     ],
 )
 def test_bad_parameters_of_an_attribution(tiny_source, parameters, message):

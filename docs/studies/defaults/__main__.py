@@ -69,10 +69,19 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         "tone_source": "attrnn:untrained",
         "wave_source": "wavebank:untrained",
     },
-    "replicas, random source classes": {
-        "views": "replicas",
-        "source_output": "logits",
-        "label_mapping": "random",
+    # The method of the paper: one perturbation, logits, a mapping of source classes.
+    **{
+        f"{mapping} mapping, {source}, lr {lr}, dropout {dropout}": {
+            "source": source,
+            "source_output": "logits",
+            "label_mapping": mapping,
+            "lr": lr,
+            "dropout": dropout,
+        }
+        for source in ("attrnn", "tc-resnet")
+        for mapping in ("random", "frequency")
+        for lr in (0.01, 0.03)
+        for dropout in (0.0, 0.2)
     },
 }
 
