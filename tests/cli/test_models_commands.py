@@ -431,13 +431,10 @@ def test_an_unknown_option_shows_the_usage_of_the_command(
 def test_the_folder_of_datasets_has_the_name_that_the_benchmark_gives_it(
     option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    X, y = make_series(n=6)
-    write_dataset(tmp_path, "Mine", "test", X, y)
-    assert (
-        main(["datasets", "show", "Mine", option, str(tmp_path), "--split", "test"])
-        == 0
-    )
-    assert "6" in capsys.readouterr().out
+    write_dataset(tmp_path, "Mine", n_test=11)
+    words = ["datasets", "show", "Mine", option, str(tmp_path), "--split", "test"]
+    assert main(words) == 0
+    assert "11" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
