@@ -22,12 +22,14 @@ PYTHONS = $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	VECLIB_MAXIMUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: help env demo test docs lint build clean
+LOWEST = .venv-lowest
+
+.PHONY: help env demo test test-lowest docs lint build clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' Makefile | \
-		awk -F '\t' '{ printf "make %-6s  %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | \
+		awk -F '\t' '{ printf "make %-12s  %s\n", $$1, $$2 }'
 
 env: $(INSTALLED) ## make .venv, or take the one that is there, and install into it
 
@@ -37,6 +39,13 @@ demo: $(INSTALLED) ## run examples/demo.py
 test: $(INSTALLED) ## run the tests and the doctests
 	$(ONE_THREAD) MPLBACKEND=Agg \
 		$(PY) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+test-lowest: ## run the tests with the lowest versions that pyproject.toml allows
+	$(or $(PYTHON),python3.11) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -c .ci/lowest.txt --editable . \
+		hypothesis pandas pytest pytest-xdist
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist worksteal \
+		$(PYTEST_ARGS) tests
 
 # -E reads every page again: one that did not change would keep its warnings to itself.
 docs: $(INSTALLED_DOCS) ## build the documentation and its gallery; warnings fail
@@ -52,7 +61,7 @@ build: $(INSTALLED_DEV) ## put an sdist and a wheel into dist/
 	$(PY) -m build
 
 clean: ## remove what was built and cached, but not .venv
-	rm -rf build dist *.egg-info .coverage
+	rm -rf build dist *.egg-info .coverage $(LOWEST)
 	rm -rf docs/_build docs/auto_examples docs/generated
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune \
