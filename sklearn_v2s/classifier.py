@@ -118,8 +118,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
     cross_fit : int, default=2
         Parts that the training data are cut into. Each perturbation is trained once
         for each part, on the other parts, and the label mapping is fitted to outputs
-        for series that the perturbation has not seen; predictions read the mean of the
-        outputs. 1 trains on all data, and the label mapping then trusts what the
+        for series that the perturbation has not seen; predictions are the mean of the
+        probabilities. 1 trains on all data, and the label mapping then trusts what the
         perturbation has learned by heart. Mappings of source classes are not
         cross-fitted, nor is a fine-tuned source.
     max_epochs : int or "auto", default="auto"

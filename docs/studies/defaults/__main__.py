@@ -55,6 +55,16 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         "source_output": "logits",
         "max_epochs": 0,
     },
+    "replicas, logits, untrained source": {
+        "source": "tc-resnet:untrained",
+        "views": "replicas",
+        "source_output": "logits",
+    },
+    "replicas, embedding, untrained source": {
+        "source": "tc-resnet:untrained",
+        "views": "replicas",
+        "source_output": "embedding",
+    },
     "tone": {"views": "tone"},
     "replicas, tone": {"views": ["replicas", "tone"]},
     "wave": {"views": "wave"},
