@@ -41,7 +41,8 @@ def _n_dimensions(X: Any) -> int:
 
 def _as_array(series: Any) -> np.ndarray:
     try:
-        array = np.asarray(as_arrays(series))
+        masked = isinstance(series, np.ma.MaskedArray)
+        array = np.asarray(as_arrays(series) if masked else series)
     except ValueError as error:
         raise ValueError(
             "X holds a series whose channels have different lengths; all channels of "

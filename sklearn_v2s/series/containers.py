@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers that users keep series in, as arrays or lists of arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,18 @@ def as_arrays(X: Any) -> Any:
             return list(X)
         if X.dtype == object and X.ndim == 2 and X.size and _is_series(X[0, 0]):
             return [_channels(row, number) for number, row in enumerate(X)]
+        return X
+    # Other sequences, such as datasets, are read like lists.
+    if isinstance(X, str | bytes | Mapping) or not hasattr(X, "__getitem__"):
+        raise TypeError(f"X is a {_type_name(X)}. {_ACCEPTED}")
     return X
+
+
+def _type_name(X: Any) -> str:
+    kind = type(X)
+    if kind.__module__ == "builtins":
+        return kind.__name__
+    return f"{kind.__module__}.{kind.__name__}"
 
 
 def _array(X: Any) -> np.ndarray:
@@ -66,9 +78,9 @@ def _array(X: Any) -> np.ndarray:
     try:
         return np.asarray(X)
     except Exception as error:  # each library raises errors of its own
-        kind = f"{type(X).__module__}.{type(X).__name__}"
         raise TypeError(
-            f"X is a {kind}, which cannot be read as an array ({error}). {_ACCEPTED}"
+            f"X is a {_type_name(X)}, which cannot be read as an array ({error}). "
+            + _ACCEPTED
         ) from error
 
 

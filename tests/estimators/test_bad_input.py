@@ -65,8 +65,8 @@ BAD_X = {
         "X, series 35: .*0 feature",
     ),
     "one series without its axis": (lambda X: X[0], ValueError, "1D array"),
-    "a number": (lambda X: 3.0, ValueError, "scalar"),
-    "None": (lambda X: None, ValueError, "scalar array"),
+    "a number": (lambda X: 3.0, TypeError, "X is a float. Accepted are"),
+    "None": (lambda X: None, TypeError, "X is a NoneType. Accepted are"),
     "four dimensions": (
         lambda X: X[:, None, None],
         ValueError,

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.utils._testing import assert_array_equal
 
 from sklearn_v2s import V2SClassifier
@@ -93,6 +94,43 @@ def test_a_type_that_is_no_array_is_named():
     text = r"X is a .*OfAnotherLibrary.*several variables.*Accepted are an array-like"
     with pytest.raises(TypeError, match=text):
         quick().fit(OfAnotherLibrary(), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("X", "name"),
+    [
+        ((row for row in SERIES), "generator"),
+        ({"a": SERIES}, "dict"),
+        ("series.csv", "str"),
+        (None, "NoneType"),
+        ({1, 2}, "set"),
+        (3.0, "float"),
+    ],
+    ids=lambda value: str(value)[:9],
+)
+def test_what_is_no_collection_is_named(X, name):
+    with pytest.raises(TypeError, match=f"X is a {name}. Accepted are an array-like"):
+        quick().fit(X, LABELS)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda X: X.astype(">f8"),
+        np.asfortranarray,
+        lambda X: X[:, ::-1].copy()[:, ::-1],
+        lambda X: tuple(map(tuple, X)),
+        torch.from_numpy,
+        lambda X: pd.DataFrame(X, index=range(50, 56)).astype("Float64"),
+    ],
+    ids=["bytes swapped", "columns", "reversed", "tuples", "tensor", "nullable"],
+)
+def test_the_form_in_memory_does_not_matter(convert):
+    X = SERIES[:, 0].copy()
+    expected = quick().fit(X, LABELS).predict_proba(X)
+    X.setflags(write=False)
+    found = quick().fit(convert(X), LABELS).predict_proba(convert(X))
+    assert_array_equal(found, expected)
 
 
 TIMES = np.arange(54).reshape(6, 9)

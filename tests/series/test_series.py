@@ -151,7 +151,6 @@ def test_the_input_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (3.0, "Expected 2D array, got scalar"),
         ([], "Expected 2D array, got 1D"),
         ([1.0, 2.0], "Expected 2D array, got 1D"),
         (np.ones(4), "Expected 2D array, got 1D"),
