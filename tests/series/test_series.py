@@ -47,7 +47,8 @@ def fitted(X, missing="error"):
 def objects(*series):
     """Return a one-dimensional array of arrays."""
     array = np.empty(len(series), dtype=object)
-    array[:] = series
+    for number, one in enumerate(series):
+        array[number] = one
     return array
 
 
