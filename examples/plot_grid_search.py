@@ -31,7 +31,6 @@ classifier = V2SClassifier.from_paper(
     max_epochs=10,
     batch_size=16,
     early_stopping=False,
-    n_iter_no_change=10,
     random_state=0,
 )
 

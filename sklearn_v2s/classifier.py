@@ -19,7 +19,12 @@ from sklearn_v2s.model import (
     plain_values,
     resolve_views,
 )
-from sklearn_v2s.parameter_effects import Setting, warn_of_idle_parameters
+from sklearn_v2s.parameter_effects import (
+    TRAINING_PARAMETERS,
+    VALIDATION_PARAMETERS,
+    Setting,
+    warn_of_idle_parameters,
+)
 from sklearn_v2s.runtime.batching import showing_progress
 from sklearn_v2s.runtime.devices import resolve_device, warn_of_sharing
 from sklearn_v2s.runtime.sklearn_compat import (
@@ -367,7 +372,8 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Parameters
         ----------
         **overrides
-            Parameters to set otherwise.
+            Parameters to set otherwise. With ``max_epochs=0`` or
+            ``early_stopping=False`` those that have no effect then keep their defaults.
 
         Returns
         -------
@@ -409,6 +415,14 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             "n_iter_no_change": 100,
             "normalization": None,
         }
+        # What the overrides leave without an effect is left as it is by default.
+        idle: tuple[str, ...] = ()
+        if overrides.get("max_epochs") == 0:
+            idle = TRAINING_PARAMETERS + VALIDATION_PARAMETERS
+        elif overrides.get("early_stopping") is False:
+            idle = VALIDATION_PARAMETERS
+        for name in idle:
+            paper.pop(name, None)
         return cls(**(paper | overrides))
 
     @property

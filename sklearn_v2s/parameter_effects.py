@@ -9,7 +9,30 @@ from weakref import WeakKeyDictionary
 
 from sklearn_v2s.runtime.user_warnings import warn_user
 
-__all__ = ["EFFECTS", "Effect", "Setting", "idle_parameters", "warn_of_idle_parameters"]
+__all__ = [
+    "EFFECTS",
+    "TRAINING_PARAMETERS",
+    "VALIDATION_PARAMETERS",
+    "Effect",
+    "Setting",
+    "idle_parameters",
+    "warn_of_idle_parameters",
+]
+
+#: Without an effect where nothing is trained by gradient.
+TRAINING_PARAMETERS = (
+    "dropout",
+    "train_gain",
+    "batch_size",
+    "lr",
+    "lr_schedule",
+    "l2",
+    "fine_tune",
+    "early_stopping",
+    "callbacks",
+)
+#: Without an effect where nothing is held out in a training.
+VALIDATION_PARAMETERS = ("validation_fraction", "n_iter_no_change")
 
 
 @dataclass(frozen=True)
@@ -113,10 +136,7 @@ EFFECTS = (
         "add 'replicas' to views, and set max_epochs='auto' or init_scale above 0",
     ),
     Effect(
-        (
-            "dropout", "train_gain", "batch_size", "lr", "lr_schedule", "l2",
-            "fine_tune", "early_stopping", "callbacks",
-        ),
+        TRAINING_PARAMETERS,
         lambda setting: setting.trains,
         "nothing is trained by gradient",
         "set max_epochs='auto' or to 1 or more, with 'replicas' among the views",
@@ -133,7 +153,7 @@ EFFECTS = (
         "more",
     ),
     Effect(
-        ("validation_fraction", "n_iter_no_change"),
+        VALIDATION_PARAMETERS,
         lambda setting: setting.trains and setting.parameters["early_stopping"],
         "no part of the data is held out in a training",
         "set early_stopping=True, with max_epochs='auto' or 1 or more",

@@ -2,6 +2,7 @@
 """The classifier in the paper's setting, and on real series."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -43,6 +44,19 @@ def test_the_paper_preset_has_the_documented_parameters():
     assert parameters["n_iter_no_change"] >= parameters["max_epochs"]
     changed = V2SClassifier.from_paper(n_segments=4, lr=0.1)
     assert changed.get_params() == parameters | {"n_segments": 4, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"max_epochs": 0}, {"max_epochs": 1, "early_stopping": False}]
+)
+def test_the_preset_sets_nothing_that_the_overrides_leave_idle(tiny_source, overrides):
+    X, y = make_series(n=12)
+    made = V2SClassifier.from_paper(source=tiny_source, random_state=0, **overrides)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.fit(X, y)
+    asked = V2SClassifier.from_paper(source=tiny_source, lr=0.3, **overrides)
+    assert asked.lr == 0.3
 
 
 def test_the_paper_preset_is_algorithm_1(tiny_source):
