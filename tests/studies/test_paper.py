@@ -342,6 +342,7 @@ def test_table_of_the_document(tmp_path: Path):
     empty = dict.fromkeys(ACCURACY_COLUMNS, "")
     runs = [("v2s", "Coffee", 0, 0.9), ("v2s", "Coffee", 1, 1.0)]
     runs += [("rocket", "Coffee", 0, 0.1), ("v2s", "Wine", 0, 0.75)]
+    runs += [("v2s-frequency", "Coffee", 0, 0.8)]
     results = [
         {**empty, "method": m, "dataset": d, "seed": s, "accuracy": a}
         for m, d, s, a in runs
@@ -356,11 +357,17 @@ def test_table_of_the_document(tmp_path: Path):
     text = document.read_text(encoding="utf-8")
     assert text.startswith(f"# T\n\n{BEGIN}\n\n| dataset |") and text.endswith("end\n")
     assert "old" not in text
-    assert "| Coffee | 100.00 | 60.00 | 95.00 | 95.00 | 2 / 2 | 4 |" in text
-    assert "| FordA † | 100.00 | 93.00 | 94.00 | not run | 1 / 0 | 1 |" in text
-    assert "| Wine | 90.74 | not run | not run | 75.00 | 0 / 1 | 0 |" in text
+    assert "| Coffee | 100.00 | 60.00 | 95.00 | 80.00 | 95.00 | 2 / 1 / 2 | 4 |" in text
+    assert (
+        "| FordA † | 100.00 | 93.00 | 94.00 | not run | not run | 1 / 0 / 0 | 1 |"
+        in text
+    )
+    assert (
+        "| Wine | 90.74 | not run | not run | not run | 75.00 | 0 / 0 / 1 | 0 |" in text
+    )
     # FordA is an artefact and Wine has no preset.
-    assert "| mean of the 1 without † that have all | 100.00 | 60.00 | 95.00 |" in text
+    means = "| 100.00 | 60.00 | 95.00 | 80.00 | 95.00 |"
+    assert f"| mean of the 1 without † that have all {means}" in text
     assert "9 epochs, dropout 0.0, n_segments 1, 2." in text
     assert text.count("\n| ") == 30 + 2
     # Once more changes nothing.
@@ -369,7 +376,8 @@ def test_table_of_the_document(tmp_path: Path):
 
 
 def test_a_document_without_results_or_marks(tmp_path: Path):
-    assert "| Coffee | 100.00 | not run | not run | not run |" in write_table([], [])
+    missing = " | ".join(["not run"] * 4)
+    assert f"| Coffee | 100.00 | {missing} |" in write_table([], [])
     with pytest.raises(FileNotFoundError, match="no result file"):
         write_table([tmp_path / "rule.csv"], [])
     for text in ("", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {BEGIN} {END}"):
