@@ -39,6 +39,7 @@ from sklearn_v2s.runtime.tensor_file import (
     write_tensor_file,
 )
 from sklearn_v2s.series.estimator import SeriesClassifier, TrainingData
+from sklearn_v2s.sources.checkpoint import CheckpointError
 from sklearn_v2s.training.budget import training_budget
 from sklearn_v2s.training.net import (
     TrainingSettings,
@@ -856,7 +857,7 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         Raises
         ------
         TensorFileError
-            If the file is damaged.
+            If the file is damaged, or holds what this version cannot read.
         CheckpointError
             If the source of that name is another one here.
         """
@@ -867,8 +868,14 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             )
         try:
             return cls._from_file(ModelState(arrays, header))
-        except (AttributeError, KeyError, TypeError, RuntimeError) as error:
-            # The SHA-256 is right, so this is what was written.
+        except (MemoryError, OSError):
+            raise
+        except CheckpointError as error:
+            # Of the source, not of this file.
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        except Exception as error:
+            # The SHA-256 is right, so this is what was written; what it makes of the
+            # parts of a model may be any error.
             raise TensorFileError(
                 f"{path} holds a {_FILE_KIND} that this version of sklearn-v2s cannot "
                 f"read ({error!r}). Update sklearn-v2s, or fit again."
@@ -882,8 +889,12 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
             mapping_class = MAPPING_CLASSES[mapping["class"]]
             parameters["label_mapping"] = mapping_class(**mapping["given"])
         classifier = cls(**parameters)
+        classifier._validate_params()
         for name in _SHAPE_ATTRIBUTES:
             setattr(classifier, name, header["fitted"][name])
+        shape = classifier.n_channels_in_, classifier.n_timepoints_in_
+        if classifier.n_features_in_ != shape[0] * shape[1]:
+            raise ValueError(f"n_features_in_ does not fit {shape}")
         classifier.unequal_length_ = header["unequal_length"]
         if header["feature_names"]:
             names = np.array(header["feature_names"], dtype=object)
@@ -893,7 +904,6 @@ class V2SClassifier(SeriesClassifier, ReprogrammedEstimator):
         n_folds = header.get("settings", {}).get("n_folds", 1)
         shuffle_seed, _, _, *seeds = classifier._seeds(3 + n_groups // n_folds)
         seeds = [seed for seed in seeds for _ in range(n_folds)]
-        shape = classifier.n_channels_in_, classifier.n_timepoints_in_
         model = ReprogrammedModel.from_state(state, shape, seeds)
         assert model.classes is not None
         model.shuffle_seed = shuffle_seed

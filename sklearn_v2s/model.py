@@ -29,7 +29,7 @@ from sklearn_v2s.sources.contract import (
 )
 from sklearn_v2s.sources.registry import load_reference, load_source
 from sklearn_v2s.training.module import TargetModule
-from sklearn_v2s.views.base import View, content_order
+from sklearn_v2s.views.base import View, content_order, of_shape
 from sklearn_v2s.views.build import VIEWS, build_view
 from sklearn_v2s.views.source_views import SourceOutput, SourceView
 from sklearn_v2s.views.wave import WaveView
@@ -818,8 +818,8 @@ class ReprogrammedModel:
 
         Raises
         ------
-        KeyError, TypeError, RuntimeError
-            If the state was not written by this version or an earlier one.
+        Exception
+            Of any kind, if the state was not written by this version or an earlier one.
         CheckpointError
             If a source of that name is another one here.
         """
@@ -835,8 +835,9 @@ class ReprogrammedModel:
         mapping.complete()
         settings = _settings(document, mapping)
         normalizer = SeriesNormalizer(settings.normalization)
-        normalizer.mean_ = state.arrays["normalizer/mean"]
-        normalizer.scale_ = state.arrays["normalizer/scale"]
+        of_normalizer = state.under("normalizer/")
+        normalizer.mean_ = of_shape("mean", of_normalizer, (shape[0], 1))
+        normalizer.scale_ = of_shape("scale", of_normalizer, (shape[0], 1))
         sources = _Sources(
             *(
                 None
@@ -870,10 +871,20 @@ class ReprogrammedModel:
         perturbation = model.reprogrammed.perturbation
         with torch.no_grad():
             for name in ("delta", "log_gain"):
-                value = torch.from_numpy(state.arrays[f"perturbation/{name}"])
-                getattr(perturbation, name).copy_(value)
+                learned = getattr(perturbation, name)
+                # What has another shape would be broadcast.
+                array = of_shape(
+                    name, state.under("perturbation/"), tuple(learned.shape)
+                )
+                learned.copy_(torch.from_numpy(array))
         classes = document["classes"]
         model.classes = np.array(classes["values"], dtype=np.dtype(classes["dtype"]))
+        mapping.check_arrays(
+            len(model.reprogrammed.source.classes)
+            if settings.mean_logits
+            else sum(model.block_sizes),
+            len(model.classes),
+        )
         limit = document["temperature_limit"]
         model.temperature_limit = np.inf if limit is None else limit
         model.label_mapping = mapping

@@ -60,8 +60,8 @@ def load_file(
     ImportError
         If aeon is needed and missing.
     ValueError
-        If the file is of another kind, does not match its suffix, or seems to have
-        values of a series where labels are expected.
+        If the file is damaged or of another kind, does not match its suffix, or seems
+        to have values of a series where labels are expected.
 
     Examples
     --------
@@ -84,11 +84,14 @@ def load_file(
         )
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} is not there, or is no file.")
-    if suffix == ".ts":
-        return _read_ts(path)
     if suffix == ".npy":
         return _read_npy(path, labelled)
-    return _read_table(path, _DELIMITERS[suffix], labelled)
+    try:
+        if suffix == ".ts":
+            return _read_ts(path)
+        return _read_table(path, _DELIMITERS[suffix], labelled)
+    except UnicodeDecodeError as error:
+        raise _not_text(path, error) from error
 
 
 def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -129,11 +132,14 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
             f"the file of labels {str(path)!r} is not there, or is no file."
         )
     if path.suffix.lower() == ".npy":
-        labels = np.load(path, allow_pickle=False)
-        if not isinstance(labels, np.ndarray) or labels.ndim != 1:
+        labels = _read_array(path)
+        if labels.ndim != 1:
             raise ValueError(f"{path.name} does not hold one array of shape (n,).")
     else:
-        lines = path.read_text(encoding=_ENCODING).splitlines()
+        try:
+            lines = path.read_text(encoding=_ENCODING).splitlines()
+        except UnicodeDecodeError as error:
+            raise _not_text(path, error) from error
         labels = np.array([line.strip() for line in lines if line.strip()], dtype=str)
     if len(labels) == 0:
         raise ValueError(f"{path.name} holds no labels.")
@@ -152,16 +158,87 @@ def aeon_datasets() -> Any:
     return datasets
 
 
+def _not_text(path: Path, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(
+        f"{path.name} is not text in UTF-8: {error.reason} at byte {error.start}."
+    )
+
+
 def _read_ts(path: Path) -> tuple[Any, np.ndarray | None]:
-    found = aeon_datasets().load_from_ts_file(str(path))
+    load = aeon_datasets().load_from_ts_file
+    try:
+        found = load(str(path))
+    except UnicodeDecodeError:
+        raise
+    except Exception as error:
+        # aeon has errors of many kinds for text that is no .ts; those of the system
+        # have a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path.name} is not a .ts file: {error!r}.") from error
     # Without labels aeon returns the series alone.
-    return found if isinstance(found, tuple) else (found, None)
+    X, y = found if isinstance(found, tuple) else (found, None)
+    if len(X) == 0 or np.size(X[0]) == 0:
+        raise ValueError(f"{path.name} is not a .ts file: no series follow '@data'.")
+    declared = _declared_labels(path)
+    labels = [] if y is None else np.unique(y).tolist()
+    known = {*map(_plain, declared)}
+    unknown = [label for label in labels if _plain(label) not in known]
+    if declared and unknown:
+        raise ValueError(
+            f"{path.name} has the labels {unknown}, but its header declares {declared}."
+        )
+    return X, y
+
+
+def _declared_labels(path: Path) -> list[str]:
+    """Return the labels that the header of a .ts file names; aeon ignores them."""
+    declared: list[str] = []
+    with open(path, encoding="utf-8") as stream:
+        for line in stream:
+            words = line.lower().split()
+            if words[:1] == ["@data"]:
+                break
+            if words[:2] == ["@classlabel", "true"]:
+                declared = words[2:]
+    return declared
+
+
+def _plain(label: Any) -> str:
+    """Return a label as text; 1 and 1.0 are the same."""
+    text = str(label).strip()
+    return str(float(text)) if _is_number(text) else text
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """Return the array of a .npy file."""
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        start = stream.read(12)
+    # The length of the header has two bytes in version 1 of the format, else four.
+    length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
+    problem = "it does not begin as one"
+    if start.startswith(np.lib.format.MAGIC_PREFIX) and length <= size:
+        try:
+            # Never a pickle: an array of objects is refused. Mapped, since otherwise
+            # numpy makes room for all that the header claims before it reads.
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except OSError:
+            raise
+        except Exception as error:
+            # Whatever numpy's parser of headers makes of a damaged one.
+            problem = repr(error)
+        else:
+            end = mapped.offset + mapped.nbytes
+            if end == size:
+                return np.array(mapped)
+            problem = f"its array ends after {end} of its {size} bytes"
+    raise ValueError(f"{path.name} is not an intact .npy file: {problem}.")
 
 
 def _read_npy(path: Path, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    # Never a pickle: an array of objects is refused.
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    array = _read_array(path)
+    if array.dtype.kind not in "fiu":
         raise ValueError(f"{path.name} does not hold one array of real numbers.")
     if not labelled:
         return array, None

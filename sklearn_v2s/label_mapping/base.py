@@ -121,6 +121,33 @@ class BaseLabelMapping(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def complete(self) -> None:
         """Add fitted attributes that a file of an earlier release lacks."""
 
+    def check_arrays(self, n_features: int, n_classes: int) -> None:
+        """Check that what was read from a file fits together.
+
+        Arrays of another shape could be broadcast, and give predictions all the same.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of source outputs that the mapping reads.
+        n_classes : int
+            Number of target classes.
+
+        Raises
+        ------
+        TypeError
+            If an array has another shape.
+        """
+        shapes = {"classes_": (n_classes,), **self._shapes(n_features, n_classes)}
+        for name, shape in shapes.items():
+            found = np.shape(getattr(self, name))
+            if found != shape:
+                raise TypeError(f"{name} has shape {found}, expected {shape}")
+
+    def _shapes(self, n_features: int, n_classes: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the arrays that predictions are made of."""
+        return {}
+
     def transform(self, source_scores: ArrayLike) -> Floats:
         """Return non-negative scores of the target classes.
 

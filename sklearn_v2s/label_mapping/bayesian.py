@@ -155,6 +155,10 @@ class BayesianLabelMapping(BaseSourceClassMapping):
     def _transform(self, scores: Floats) -> Floats:
         return super()._transform(scores - self.offset_)
 
+    def _shapes(self, n_features: int, n_classes: int) -> dict[str, tuple[int, ...]]:
+        shapes = super()._shapes(n_features, n_classes)
+        return {**shapes, "offset_": (n_features,)}
+
     def complete(self) -> None:
         """Add `offset_` to what a file of 0.1.0 holds, where there was none."""
         if not hasattr(self, "offset_"):

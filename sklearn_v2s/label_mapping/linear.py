@@ -247,6 +247,22 @@ class LinearLabelMapping(BaseLabelMapping):
             self.selected_ = np.arange(self.n_features_in_)
             self.block_sizes_ = self._given_blocks(self.n_features_in_)
 
+    def _shapes(self, n_features: int, n_classes: int) -> dict[str, tuple[int, ...]]:
+        for name in ("selected_", "block_sizes_"):
+            if not np.issubdtype(getattr(self, name).dtype, np.integer):
+                raise TypeError(f"{name} does not hold integers")
+        if not self.temperature_ > 0:
+            raise TypeError(f"temperature_ is {self.temperature_!r}")
+        read = (len(np.arange(n_features)[self.selected_]),)
+        if len(self.block_sizes_) and self.block_sizes_.sum() != read[0]:
+            raise TypeError(f"block_sizes_ does not add up to {read[0]}")
+        return {
+            "coef_": (n_classes, *read),
+            "intercept_": (n_classes,),
+            "block_sizes_": (len(self.block_sizes_),),
+            **{name: read for name in ("mean_", "scale_", "bound_")},
+        }
+
     def _fit(
         self, scores: Floats, codes: Codes, weight: Floats, n_classes: int
     ) -> None:

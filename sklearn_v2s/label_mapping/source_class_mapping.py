@@ -46,6 +46,9 @@ class BaseSourceClassMapping(BaseLabelMapping):
     ) -> Floats:
         """Return the matrix of shape (source classes, target classes)."""
 
+    def _shapes(self, n_features: int, n_classes: int) -> dict[str, tuple[int, ...]]:
+        return {"weights_": (n_features, n_classes)}
+
     def _transform(self, scores: Floats) -> Floats:
         # The parameter may have been set anew since fit.
         self._validate_params()

@@ -186,22 +186,32 @@ def load_checkpoint(
     if missing:
         raise CheckpointError(f"the header of checkpoint {path} has no {missing}.")
     architecture = header["architecture"]
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise CheckpointError(
             f"checkpoint {path} has the architecture {architecture!r}; this version "
             f"has {sorted(ARCHITECTURES)}. Update sklearn-v2s."
         )
     try:
         front_end = ARCHITECTURES[architecture].front_end(**header["front_end"])
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {path} has a front end that this version does not have "
             f"({error}). Update sklearn-v2s."
         ) from error
-    # Building draws random weights that the checkpoint replaces at once; torch's
-    # global generator must not notice.
-    with torch.random.fork_rng(devices=[]):
-        source = ARCHITECTURES[architecture].build(front_end, header["classes"])
+    try:
+        # Building draws random weights that the checkpoint replaces at once; torch's
+        # global generator must not notice.
+        with torch.random.fork_rng(devices=[]):
+            source = ARCHITECTURES[architecture].build(front_end, header["classes"])
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The SHA-256 is right, so this is what was written: values that no source can
+        # be built from may raise any error.
+        raise CheckpointError(
+            f"checkpoint {path} has values that this version cannot build a source "
+            f"model from ({error!r}). Update sklearn-v2s."
+        ) from error
     expected = source.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is unknown" for name in tensors if name not in expected]

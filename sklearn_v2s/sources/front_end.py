@@ -7,6 +7,7 @@ which is what lets the perturbation be transformed once for a whole batch.
 """
 
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,16 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 __all__ = ["FRONT_ENDS", "FrontEndConfig", "LogMelFrontEnd", "mel_filter_bank"]
+
+_LEAST = {
+    "sample_rate": 1,
+    "input_length": 1,
+    "n_fft": 1,
+    "hop_length": 1,
+    "pad_left": 0,
+    "pad_right": 0,
+    "n_mels": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,19 @@ class FrontEndConfig:
     standardisation: Literal["clip"] | None = "clip"
 
     def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+            if not is_integer or value < least:
+                raise ValueError(
+                    f"front end: {name} must be an integer of at least {least}, got "
+                    f"{value!r}."
+                )
+        if max(self.pad_left, self.pad_right) > self.input_length:
+            raise ValueError(
+                f"front end: pad_left={self.pad_left} and pad_right={self.pad_right} "
+                f"must be at most input_length={self.input_length}."
+            )
         for name, known in (
             ("mel_scale", ("slaney", "htk")),
             ("mel_norm", ("slaney", None)),

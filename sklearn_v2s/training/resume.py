@@ -219,16 +219,26 @@ class _CheckpointWriter(Callback):
         path = state_path(self.path)
         try:
             kept = _with_later_parameters(header["about"], self.about_)
-            _compare(path, kept, self.about_)
-            restore_state(net, tensors, header)
-            self.every_ = self.every or header["every"]
-        except (AttributeError, KeyError, TypeError, RuntimeError) as error:
-            # The SHA-256 is right, so this is what was written.
+            different = _differences(kept, self.about_)
+            if not different:
+                restore_state(net, tensors, header)
+                self.every_ = self.every or int(header["every"])
+        except MemoryError:
+            raise
+        except Exception as error:
+            # The SHA-256 is right, so this is what was written; what it makes of the
+            # parts of a training may be any error.
             raise TensorFileError(
                 f"{path} holds a checkpoint that this version of sklearn-v2s cannot "
                 f"read ({error!r}). Go on with the version that wrote it, or remove "
                 "the file to begin anew."
             ) from error
+        if different:
+            raise ValueError(
+                f"{path} is the checkpoint of another training; different now: "
+                f"{', '.join(different)}. Give the data and settings of that training, "
+                "or remove the file to begin anew."
+            )
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Write a checkpoint; end when no epoch is left."""
@@ -336,7 +346,8 @@ def _defaults(kind: str) -> dict[str, Any]:
     return {}
 
 
-def _compare(path: Path, kept: dict[str, Any], now: dict[str, Any]) -> None:
+def _differences(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what is not the same in a checkpoint and now, for the error."""
     different = []
     for part, value in now.items():
         before: Any = kept[part]
@@ -348,12 +359,7 @@ def _compare(path: Path, kept: dict[str, Any], now: dict[str, Any]) -> None:
             ]
         elif not _same(before, value):
             different.append(part)
-    if different:
-        raise ValueError(
-            f"{path} is the checkpoint of another training; different now: "
-            f"{', '.join(different)}. Give the data and settings of that training, or "
-            "remove the file to begin anew."
-        )
+    return different
 
 
 def _same(before: Any, value: Any) -> bool:

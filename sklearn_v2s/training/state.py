@@ -2,6 +2,7 @@
 """The state of a training between two epochs, as arrays and JSON."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ __all__ = ["PLAIN", "callbacks_by_name", "collect_state", "restore_state"]
 
 #: Kinds of values that JSON gives back as they were.
 PLAIN = (str, int, float, bool, type(None))
+
+# What changes in a schedule from step to step.
+_MOVING = ("last_epoch", "_step_count", "_last_lr")
 
 
 def callbacks_by_name(net: NeuralNet) -> dict[str, Any]:
@@ -97,6 +101,15 @@ def collect_state(net: NeuralNet) -> tuple[dict[str, np.ndarray], dict[str, Any]
     return tensors, header
 
 
+def _like(present: Any, kept: Any) -> Any:
+    """Return a value of a file, which must be of the kind of the present one."""
+    if isinstance(present, list):
+        return [_like(*pair) for pair in zip(present, kept, strict=True)]
+    if type(kept) is not type(present) or not math.isfinite(kept) or kept < 0:
+        raise ValueError(f"the schedule holds {kept!r}, where {present!r} is expected")
+    return kept
+
+
 def _under(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, Any]:
     return {
         name.removeprefix(prefix): value
@@ -119,8 +132,8 @@ def restore_state(
 
     Raises
     ------
-    KeyError, RuntimeError
-        If they are of another network or lack a part.
+    Exception
+        Of any kind, if they are of another network or lack a part.
     """
     own = callbacks_by_name(net)
     present = net.learned_state()
@@ -137,13 +150,37 @@ def restore_state(
     for name, value in _under(tensors, "optimizer/").items():
         index, key = name.split("/")
         moments.setdefault(int(index), {})[key] = torch.from_numpy(value)
+    shapes = [
+        parameter.shape
+        for group in net.optimizer_.param_groups
+        for parameter in group["params"]
+    ]
+    for number, of_parameter in moments.items():
+        for kind, moment in of_parameter.items():
+            expected = torch.Size() if kind == "step" else shapes[number]
+            # PyTorch takes over any shape, and stumbles over it in a later step.
+            if moment.shape != expected:
+                raise ValueError(
+                    f"optimizer/{number}/{kind} has shape {tuple(moment.shape)}, "
+                    f"expected {tuple(expected)}"
+                )
     for group, rate in zip(
         optimizer["param_groups"], header["learning_rates"], strict=True
     ):
+        # No schedule goes beyond the rate that it began with.
+        if not 0.0 <= rate <= group["lr"]:
+            raise ValueError(f"learning_rates has {rate!r}, beyond {group['lr']}")
         group["lr"] = rate
     net.optimizer_.load_state_dict({**optimizer, "state": moments})
     if "lr_schedule" in own:
-        own["lr_schedule"].lr_scheduler_.load_state_dict(header["schedule"])
+        scheduler = own["lr_schedule"].lr_scheduler_
+        # Where it is; what it is follows from the settings.
+        moving = {
+            name: _like(value, header["schedule"][name])
+            for name, value in scheduler.state_dict().items()
+            if name in _MOVING
+        }
+        scheduler.load_state_dict(moving)
     for name, generator in _generators(net).items():
         generator.set_state(torch.from_numpy(tensors[f"generator/{name}"]))
     keep = own["keep_state"]
@@ -158,6 +195,8 @@ def restore_state(
     for row in header["history"]:
         net.history.new_epoch()
         for name, value in row.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"the history holds {value!r} as {name}")
             net.history.record(name, value)
     if "progress" in own:
         own["progress"].bar_.update(len(header["history"]))

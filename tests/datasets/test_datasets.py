@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading datasets from folders and from aeon."""
 
+import pickle
 import socket
 import sys
 import tempfile
@@ -190,6 +191,88 @@ def test_arrays_without_labels_are_not_taken_for_labelled_ones(tmp_path: Path):
     with pytest.raises(ValueError, match=r"9 different numbers in 9 rows.*--labels"):
         load_file(path)
     assert load_file(path, labelled=False)[0].shape == (9, 5)
+
+
+def npy(header: str, version: int = 1, data: bytes = bytes(96)) -> bytes:
+    length = len(header).to_bytes(2 * version, "little")
+    return np.lib.format.magic(version, 0) + length + header.encode() + data
+
+
+HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': ({},)}}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "does not begin as one"),
+        (b"PK\x03\x04" + bytes(50), "does not begin as one"),
+        (pickle.dumps([1.0]), "does not begin as one"),
+        (npy(HEADER.format("3, 4"))[:-1], "mmap length"),
+        (npy(HEADER.format("3, 4")) + b"\0", r"ends after \d+ of its \d+ bytes"),
+        # What numpy would make room for before it reads.
+        (npy(HEADER.format("3, 40000000000")), "mmap length"),
+        (npy(HEADER.format("3" * 40)), "OverflowError"),
+        (npy("")[:8] + b"\xff\xff", "does not begin as one"),
+        (npy("", 2)[:8] + b"\xff\xff\xff\xff" + bytes(90), "does not begin as one"),
+        (npy(HEADER.format("(" * 150)), "Error"),
+        (npy(HEADER.format("-" * 9000 + "1"), 2), "Error"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (12,)}\n"), "objects"),
+    ],
+)
+def test_damaged_arrays_are_refused_by_name(tmp_path: Path, content, problem):
+    path = tmp_path / "X.npy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"X\.npy is not an intact .*{problem}"):
+        load_file(path, labelled=False)
+    with pytest.raises(ValueError, match=r"X\.npy is not an intact"):
+        load_labels(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("shape", ["3, 4", "0, 4"])
+def test_arrays_of_each_version_are_read(tmp_path: Path, version, shape):
+    path = tmp_path / "X.npy"
+    data = np.arange(12.0).tobytes() if shape[0] == "3" else b""
+    path.write_bytes(npy(HEADER.format(shape), version, data))
+    X, _ = load_file(path, labelled=False)
+    assert type(X) is np.ndarray
+    np.testing.assert_array_equal(X.ravel(), np.frombuffer(data))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".ts"])
+def test_what_is_no_text_is_refused_by_name(tmp_path: Path, suffix: str):
+    path = tmp_path / f"X{suffix}"
+    path.write_bytes(b"1,2\t3\xff")
+    with pytest.raises(ValueError, match=rf"X\{suffix} is not text in UTF-8: .*byte 5"):
+        load_file(path)
+    with pytest.raises(ValueError, match=rf"X\{suffix} is not text in UTF-8: .*byte 5"):
+        load_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no series follow '@data'"),
+        ("[[[[", "no series follow '@data'"),
+        ("@classLabel true 1 2\n@data\n", "no series follow '@data'"),
+        ("@classLabel true 1 2\n@data\n1,2:1\n1:2\n", "is not a .ts file: OSError"),
+        ("@classLabel true 1 2\n@data\n1,x:1\n", "is not a .ts file: ValueError"),
+        ("@classLabel true 1 2\n@data\n1,2\n", "no series follow '@data'"),
+        ("@classLabel true 1 2\n@data\n1,2:1\n1,3:3\n", r"labels \['3'\].*declares"),
+        ("@classLabel true a b\n@data\n1,2:a\n1,3:c\n", r"labels \['c'\].*declares"),
+    ],
+)
+def test_damaged_ts_files_are_refused_by_name(tmp_path: Path, text: str, message):
+    path = tmp_path / "waves.ts"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"waves\.ts .*{message}"):
+        load_file(path)
+
+
+def test_labels_of_ts_files_may_be_declared_as_other_numbers(tmp_path: Path):
+    path = tmp_path / "waves.ts"
+    path.write_text("@classLabel true 1.0 Two\n@data\n1,2:1\n1,3:two\n")
+    assert load_file(path)[1].tolist() == ["1", "two"]
 
 
 def test_missing_labels_are_named(tmp_path: Path):

@@ -459,6 +459,13 @@ def test_a_missing_file_is_an_error(tmp_path):
         pytest.param(
             lambda head: head["settings"].pop("n_segments"), id="a setting is missing"
         ),
+        pytest.param(
+            lambda head: head["parameters"].update(memory=3), id="wrong parameter"
+        ),
+        pytest.param(
+            lambda head: head["label_mapping"]["fitted"].update(temperature_=None),
+            id="no temperature",
+        ),
     ],
 )
 def test_an_intact_file_of_another_version_is_a_clear_error(saved, tmp_path, change):
@@ -470,13 +477,65 @@ def test_an_intact_file_of_another_version_is_a_clear_error(saved, tmp_path, cha
         V2SClassifier.load(tmp_path / "other.safetensors")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "perturbation/delta",
+        "perturbation/log_gain",
+        "normalizer/mean",
+        "normalizer/scale",
+        "label_mapping/classes_",
+        "label_mapping/coef_",
+        "label_mapping/intercept_",
+        "label_mapping/mean_",
+        "label_mapping/bound_",
+        "label_mapping/selected_",
+        "label_mapping/block_sizes_",
+    ],
+)
+def test_an_array_that_would_be_broadcast_is_refused(saved, tmp_path, name):
+    folder, _ = saved
+    tensors, header, _ = read_tensor_file(folder / "model.safetensors")
+    tensors[name] = np.ravel(tensors[name])[:1].reshape((1,) * 3)
+    write_tensor_file(tmp_path / "other.safetensors", tensors, header)
+    with pytest.raises(TensorFileError, match=r"other\.safetensors.*cannot read"):
+        V2SClassifier.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("n_features_in_", []), ("n_features_in_", 3), ("n_timepoints_in_", "x")],
+)
+def test_a_shape_that_no_series_has_is_refused(saved, tmp_path, part, value):
+    folder, _ = saved
+    tensors, header, _ = read_tensor_file(folder / "model.safetensors")
+    header["fitted"][part] = value
+    write_tensor_file(tmp_path / "other.safetensors", tensors, header)
+    with pytest.raises(TensorFileError, match=r"other\.safetensors.*cannot read"):
+        V2SClassifier.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("mapping", ["frequency", "bayesian"])
+def test_a_mapping_of_source_classes_must_fit_the_source(checkpoint, tmp_path, mapping):
+    path = tmp_path / "model.safetensors"
+    words = {"source_output": "logits", "label_mapping": mapping, "max_epochs": 0}
+    make_classifier(checkpoint, **words).fit(*make_series()).save(path)
+    tensors, header, _ = read_tensor_file(path)
+    tensors["label_mapping/weights_"] = tensors["label_mapping/weights_"][:1]
+    write_tensor_file(path, tensors, header)
+    with pytest.raises(TensorFileError, match=r"weights_ has shape \(1, 2\)"):
+        V2SClassifier.load(path)
+
+
 def test_a_file_refuses_another_checkpoint_of_the_same_name(tmp_path, forget_sources):
     X, y = make_series()
     source = write_small_checkpoint(tmp_path / "source.safetensors", seed=0)
     make_classifier(source, max_epochs=0).fit(X, y).save(tmp_path / "model.safetensors")
     write_small_checkpoint(tmp_path / "source.safetensors", seed=1)
     forget_sources()
-    with pytest.raises(CheckpointError, match=r"source\.safetensors.*fit again"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors.*source\.safetensors.*fit again"
+    ):
         V2SClassifier.load(tmp_path / "model.safetensors")
     (tmp_path / "source.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"source\.safetensors"):

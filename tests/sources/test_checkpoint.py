@@ -372,6 +372,13 @@ def test_tensors_must_fit_the_architecture(tensors, message, tiny, damaged):
         ({"classes": ["a", "b", "c"]}, r"expected \(3, 3\)"),
         ({"front_end": {"compression": "pcen"}}, "front end.*pcen.*Update"),
         ({"front_end": {"n_mfcc": 13}}, "front end.*n_mfcc.*Update"),
+        ({"front_end": {"pad_left": 0.5}}, "front end.*pad_left.*0.5.*Update"),
+        ({"front_end": {"pad_right": 2**70}}, "front end.*pad_right=.*Update"),
+        ({"front_end": {"hop_length": 0}}, "front end.*hop_length.*Update"),
+        ({"front_end": {"n_fft": True}}, "front end.*n_fft.*True.*Update"),
+        ({"front_end": {"f_max": "x"}}, "cannot build .*TypeError.*Update"),
+        ({"architecture": {}}, r"architecture \{\}.*Update"),
+        ({"classes": 5}, "cannot build .*TypeError.*Update"),
     ],
 )
 def test_header_must_fit(header, message, tiny, damaged):

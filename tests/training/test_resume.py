@@ -269,6 +269,42 @@ def test_a_checkpoint_of_another_version_is_refused(source, tmp_path):
         fit_with_checkpoints(make_classifier(source), X, y, path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rates", [1e9]),
+        ("learning_rates", ["x"]),
+        ("schedule", {"last_epoch": 1.5, "_step_count": 2, "_last_lr": [0.01]}),
+        ("schedule", {"last_epoch": 1, "_step_count": 2, "_last_lr": [-1.0]}),
+        ("history", [{"train_loss": "x"}]),
+        ("about", {"label mapping": []}),
+    ],
+)
+def test_a_checkpoint_with_other_values_is_refused(source, tmp_path, name, value):
+    X, y = make_series()
+    path = tmp_path / "model.safetensors"
+    broken_off(source, path, X, y, epoch=3, lr_schedule="cosine")
+    state = state_path(path)
+    tensors, header, _ = read_tensor_file(state)
+    write_tensor_file(state, tensors, header | {name: value})
+    classifier = make_classifier(source, lr_schedule="cosine")
+    with pytest.raises(TensorFileError, match=r"this version .* cannot read"):
+        fit_with_checkpoints(classifier, X, y, path, resume=True)
+
+
+def test_moments_of_another_shape_are_refused(source, tmp_path):
+    X, y = make_series()
+    path = tmp_path / "model.safetensors"
+    broken_off(source, path, X, y, epoch=3)
+    state = state_path(path)
+    tensors, header, _ = read_tensor_file(state)
+    for kind in ("exp_avg", "step"):
+        other = tensors | {f"optimizer/0/{kind}": np.zeros((1, 1, 3), np.float32)}
+        write_tensor_file(state, other, header)
+        with pytest.raises(TensorFileError, match=rf"optimizer/0/{kind} has shape"):
+            fit_with_checkpoints(make_classifier(source), X, y, path, resume=True)
+
+
 def test_other_data_are_refused(source, tmp_path):
     X, y = make_series()
     path = tmp_path / "model.safetensors"
