@@ -268,9 +268,9 @@ class ReprogrammedModel:
         """
         sources = _Sources(load_source(settings.source, settings.dtype))
         if "tone" in settings.views and settings.tone_source is not None:
-            sources.tone = load_source(settings.tone_source, settings.dtype)
+            sources.tone = _load_named("tone_source", settings)
         if not {"wave", "slope"}.isdisjoint(settings.views):
-            sources.wave = load_source(settings.wave_source, settings.dtype)
+            sources.wave = _load_named("wave_source", settings)
         model = cls._assemble(
             settings, normalizer, series.shape[1:], sources, seeds, view_seed
         )
@@ -893,6 +893,15 @@ class ReprogrammedModel:
         # In files of 0.1.0 there are no parts.
         model.fold_seed = document.get("fold_seed", 0)
         return model
+
+
+def _load_named(parameter: str, settings: ModelSettings) -> Any:
+    """Return the source of a view; an error says which parameter it is of."""
+    try:
+        return load_source(getattr(settings, parameter), settings.dtype)
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        error.args = (f"{parameter}: {error}",)
+        raise
 
 
 def _settings(document: dict[str, Any], mapping: BaseLabelMapping) -> ModelSettings:

@@ -85,6 +85,8 @@ def run_in_batches(
     ------
     torch.OutOfMemoryError
         If a single row does not fit.
+    MemoryError
+        If the memory of the host is full.
 
     Examples
     --------
@@ -111,6 +113,14 @@ def run_in_batches(
                     error.add_note(f"Not even one of the {what} fits on {device}.")
                     raise
                 reason = str(error).partition("\n")[0]
+            except RuntimeError as error:
+                # All that oneDNN says where the host has no memory left.
+                if "could not create a primitive" not in str(error):
+                    raise
+                raise MemoryError(
+                    f"not enough memory for {rows.stop - rows.start} {what} in one "
+                    f"pass ({error})."
+                ) from error
             if reason is None:
                 bar.update(rows.stop - start)
                 start = rows.stop

@@ -6,6 +6,7 @@ document carries the SHA-256 of the whole file, computed with the digest itself 
 zeros, so that a change of any byte is noticed at load.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "TensorFile",
     "TensorFileError",
     "read_tensor_file",
+    "remove_unfinished",
     "write_bytes",
     "write_tensor_file",
 ]
@@ -83,9 +85,25 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # A full disk does not say where.
+            error.filename = str(path)
         raise
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed in `write_bytes` have left beside a file.
+
+    Parameters
+    ----------
+    path : path-like
+        Target of the writes. Nobody else may be writing it.
+    """
+    path = Path(path).resolve()
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 16}"):
+        left.unlink(missing_ok=True)
 
 
 def write_tensor_file(

@@ -111,11 +111,12 @@ class FrontEndConfig:
                     f"front end: {name} must be an integer of at least {least}, got "
                     f"{value!r}."
                 )
-        if max(self.pad_left, self.pad_right) > self.input_length:
-            raise ValueError(
-                f"front end: pad_left={self.pad_left} and pad_right={self.pad_right} "
-                f"must be at most input_length={self.input_length}."
-            )
+        for name in ("hop_length", "pad_left", "pad_right"):
+            if getattr(self, name) > self.input_length:
+                raise ValueError(
+                    f"front end: {name} must be at most input_length="
+                    f"{self.input_length}, got {getattr(self, name)}."
+                )
         for name, known in (
             ("mel_scale", ("slaney", "htk")),
             ("mel_norm", ("slaney", None)),

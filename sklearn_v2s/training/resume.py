@@ -16,6 +16,7 @@ from sklearn_v2s.label_mapping.fitting import LABEL_MAPPINGS
 from sklearn_v2s.runtime.tensor_file import (
     TensorFileError,
     read_tensor_file,
+    remove_unfinished,
     write_tensor_file,
 )
 from sklearn_v2s.training.net import epoch_rows
@@ -147,6 +148,8 @@ def fit_with_checkpoints(
             f"checkpoints are of one training, but cross_fit={classifier.cross_fit} "
             "trains once for each part of the data. Set cross_fit=1."
         )
+    for target in (path, state):
+        remove_unfinished(target)
     before = classifier.callbacks
     writer = _CheckpointWriter(path, every, _read(state))
     try:

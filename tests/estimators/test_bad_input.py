@@ -610,3 +610,17 @@ def test_a_damaged_checkpoint_as_source_is_a_clear_error(tmp_path):
                 estimator(str(path)).fit(X, y)
             with pytest.raises(CheckpointError, match=re.escape(str(path))):
                 estimator(path).fit(X, y)
+
+
+@pytest.mark.parametrize("parameter", ["tone_source", "wave_source"])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("nowhere", ValueError), (3, SourceContractError), ("no.safetensors", OSError)],
+)
+def test_an_error_says_which_source_it_is_of(make, parameter, value, error):
+    X, y = make_series()
+    view = parameter.removesuffix("_source")
+    classifier = make(views=["replicas", view])
+    classifier.set_params(**{parameter: value})
+    with pytest.raises(error, match=f"^{parameter}: "):
+        classifier.fit(X, y)

@@ -37,6 +37,20 @@ def test_all_rows_once_and_in_order(count, size, room):
     assert all(later <= size for size, later in pairwise(sizes))
 
 
+def test_a_host_without_memory_is_a_memory_error():
+    def run(rows, size):
+        raise RuntimeError("could not create a primitive")
+
+    with pytest.raises(MemoryError, match="not enough memory for 4 series in one pass"):
+        run_in_batches(run, 9, 4, CPU)
+
+    def fail(rows, size):
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        run_in_batches(fail, 9, 4, CPU)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_v2s.runtime.tensor_file import write_bytes
+from sklearn_v2s.runtime.tensor_file import remove_unfinished, write_bytes
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path):
@@ -59,3 +59,24 @@ def test_a_failed_write_leaves_what_was_there(
         write_bytes(path, b"after")
     assert path.read_bytes() == b"before"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*model\.bin'"):
+        write_bytes(tmp_path / "model.bin", b"content")
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path):
+    path = tmp_path / "a[1].bin"
+    kept = [path, tmp_path / ".a[1].bin", tmp_path / ".b.bin.0123456789abcdef"]
+    kept.append(tmp_path / ".a[1].bin.0123456789abcdeX")
+    left = tmp_path / ".a[1].bin.0123456789abcdef"
+    for file in (*kept, left):
+        file.write_bytes(b"")
+    remove_unfinished(path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    remove_unfinished(tmp_path / "no folder" / "a")

@@ -143,6 +143,15 @@ def test_it_can_break_more_than_once(source, tmp_path):
     assert_same(fit_with_checkpoints(last, X, y, path, resume=True), expected, X)
 
 
+def test_what_a_killed_write_left_is_removed(source, tmp_path):
+    X, y = make_series()
+    path = tmp_path / "model.safetensors"
+    for target in (path, state_path(path)):
+        path.with_name(f".{target.name}.{'0' * 16}").write_bytes(b"half")
+    fit_with_checkpoints(make_classifier(source, max_epochs=1), X, y, path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_patience_is_not_forgotten(source, tmp_path):
     X, y = make_series()
     parameters = WORDS | {"early_stopping": True, "n_iter_no_change": 3, "lr": 2.0}
