@@ -32,7 +32,7 @@ from sklearn_v2s.sources import FrontEndConfig, save_checkpoint
 from sklearn_v2s.sources.checkpoint import ARCHITECTURES, load_checkpoint
 from sklearn_v2s.training.resume import fit_with_checkpoints, state_path
 
-__all__ = ["FORMATS", "RIGHT", "WRONG", "damage_files"]
+__all__ = ["FORMATS", "RIGHT", "WRONG", "damage_files", "write_small_source"]
 
 #: Outcomes that are as they should be, and those that are not.
 RIGHT = ("refused by name", "read as it stands")
@@ -73,7 +73,8 @@ class Format(NamedTuple):
     is_right: Callable[[Any, bytes], bool]
 
 
-def _write_source(path: Path) -> None:
+def write_small_source(path: Path) -> None:
+    """Write the checkpoint of a source that takes no time."""
     front_end = FrontEndConfig(
         input_length=512, n_fft=64, hop_length=32, pad_left=16, pad_right=16, n_mels=8
     )
@@ -130,7 +131,7 @@ def _write_checkpoint(path: Path) -> None:
             if len(net.history) == 3:
                 raise _Stop
 
-    _write_source(_source_beside(path))
+    write_small_source(_source_beside(path))
     model = path.with_name("model.safetensors")
     classifier = _classifier_to_resume(_source_beside(path), callbacks=[StopAfterTwo()])
     try:
@@ -269,7 +270,7 @@ FORMATS = {
         ".safetensors", _write_classifier, V2SClassifier.load, _is_usable_classifier
     ),
     "source checkpoint": Format(
-        ".safetensors", _write_source, load_checkpoint, _is_usable_source
+        ".safetensors", write_small_source, load_checkpoint, _is_usable_source
     ),
     "training checkpoint": Format(
         ".safetensors", _write_checkpoint, _resume, _is_usable_classifier
@@ -346,7 +347,7 @@ def _read_damaged(name: str, numbers: range, seed: int) -> Iterator[dict[str, An
                 "number": number,
                 "damage": damage,
                 "outcome": outcome,
-                "error": error[:300],
+                "error": error.replace(f"{folder}/", "")[:300],
             }
 
 
