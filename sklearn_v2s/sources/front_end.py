@@ -27,6 +27,8 @@ _LEAST = {
     "pad_right": 0,
     "n_mels": 1,
 }
+# A header that was tampered with shall not make a front end take all memory.
+_MOST_SAMPLES = 2**20
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ class FrontEndConfig:
                     f"{value!r}."
                 )
         for name in ("hop_length", "pad_left", "pad_right"):
-            if getattr(self, name) > self.input_length:
+            if getattr(self, name) > _MOST_SAMPLES:
                 raise ValueError(
-                    f"front end: {name} must be at most input_length="
-                    f"{self.input_length}, got {getattr(self, name)}."
+                    f"front end: {name} must be at most {_MOST_SAMPLES}, got "
+                    f"{getattr(self, name)}."
                 )
         for name, known in (
             ("mel_scale", ("slaney", "htk")),

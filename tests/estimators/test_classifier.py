@@ -148,11 +148,11 @@ def test_shorter_series_may_be_predicted_after_a_fit_on_unequal_ones(make):
     assert_allclose(one_by_one, as_table, atol=1e-5)
 
 
-def test_a_longer_series_than_in_fit_is_an_error(make):
+def test_a_longer_series_than_in_fit_is_resampled_with_a_warning(make):
     X, y = make_series()
     fitted = make(max_epochs=0).fit([*X[:-1], X[-1, :20]], y)
-    with pytest.raises(ValueError, match=r"25 time points.*seen in fit has 24"):
-        fitted.predict([X[0], np.zeros(25)])
+    with pytest.warns(UserWarning, match=r"1 of 2 series have more than 24 time"):
+        assert len(fitted.predict([X[0], np.zeros(25)])) == 2
 
 
 def test_unequal_series_need_a_fit_on_unequal_series(make):
